@@ -1,0 +1,11 @@
+import { defineConfig } from 'tsup';
+
+export default defineConfig({
+  entry: { index: 'src/index.ts', node: 'src/node.ts', cli: 'src/cli/main.ts' },
+  format: 'esm',
+  target: 'es2022',
+  dts: true,
+  sourcemap: true,
+  clean: true,
+  external: [/^@mambalab\//, 'webgpu'],
+});

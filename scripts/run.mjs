@@ -1,0 +1,86 @@
+// Every task of the repository: node scripts/run.mjs TASK [arguments]. Each installs and builds what it needs first.
+import { bootstrap } from './bootstrap.mjs';
+import { buildPackages, publintPackages } from './packages.mjs';
+import { gpuEnvironment } from './software-gpu.mjs';
+import { TaskError, execute, executeTool, isMain, main, root } from './workspace.mjs';
+
+const tasks = { build, check, lint, test, demo, bench, docs };
+
+/** Links and reflects the shaders; the generator itself skips those that did not change. */
+const generateShaders = () =>
+  execute('the shader generator', process.execPath, ['packages/kernels/tools/generate.mjs']);
+
+function build(args) {
+  const publint = args.includes('--publint');
+  generateShaders();
+  buildPackages();
+  if (publint) publintPackages();
+}
+
+function check() {
+  generateShaders();
+  executeTool('typescript', ['-p', 'tsconfig.json'], { bin: 'tsc' });
+  buildPackages();
+  publintPackages();
+}
+
+/** With --fix: mends what can be mended. */
+function lint(args) {
+  const fix = args.includes('--fix');
+  executeTool('oxlint', ['--deny-warnings', ...(fix ? ['--fix'] : [])]);
+  executeTool('prettier', [fix ? '--write' : '--check', '--log-level', 'warn', '--ignore-unknown', '.']);
+}
+
+/** Arguments go to vitest: file names, --project unit, --reporter ... The GPU is chosen by tests/support. */
+function test(args) {
+  generateShaders();
+  executeTool('vitest', ['run', ...args]);
+}
+
+/** Writes a story with the hybrid checkpoint. Arguments replace the prompt and its options. */
+async function demo(args) {
+  const prompt = ['Once upon a time there was a little princess who', '--max-tokens', '64'];
+  build([]);
+  await onGpu('the demo', [
+    'packages/models/dist/cli.js',
+    'generate',
+    'packages/checkpoints/models/hybrid',
+    ...(args.length > 0 ? args : prompt),
+  ]);
+}
+
+async function bench(args) {
+  build([]);
+  await onGpu('the benchmark', ['packages/bench/dist/cli.js', ...args]);
+}
+
+function docs() {
+  generateShaders();
+  const entries = [
+    'packages/kernels/src/index.ts',
+    'packages/kernels/reference/index.ts',
+    'packages/models/src/index.ts',
+    'packages/bench/src/index.ts',
+    'packages/checkpoints/src/index.ts',
+  ];
+  const options =
+    '--tsconfig tsconfig.json --out docs/api --name mambalab --readme none --excludePrivate --excludeInternal';
+  executeTool('typedoc', [...entries.flatMap((entry) => ['--entryPoints', entry]), ...options.split(' ')]);
+}
+
+/** Starts a Node program so that Dawn finds an adapter. */
+async function onGpu(label, args) {
+  const { env } = await gpuEnvironment();
+  execute(label, process.execPath, args, { env });
+}
+
+if (isMain(import.meta.url)) {
+  await main(async () => {
+    const [name, ...args] = process.argv.slice(2);
+    const task = Object.hasOwn(tasks, name ?? '') ? tasks[name] : undefined;
+    if (!task) throw new TaskError(`unknown task '${name ?? ''}'; one of ${Object.keys(tasks).join(', ')} is expected`);
+    process.chdir(root);
+    bootstrap();
+    await task(args);
+  });
+}
