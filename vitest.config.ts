@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { playwright } from '@vitest/browser-playwright';
-import { defineConfig } from 'vitest/config';
+import type { ViteUserConfig } from 'vitest/config';
 import { prepareSoftwareGpu } from './scripts/software-gpu.mjs';
 
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
@@ -37,7 +37,7 @@ const chromiumFlags = [
   '--disable-sync',
 ];
 
-export default defineConfig({
+const config: ViteUserConfig = {
   cacheDir: '.cache/vite',
   resolve: { alias },
   test: {
@@ -84,4 +84,6 @@ export default defineConfig({
       },
     ],
   },
-});
+};
+
+export default config;

@@ -1,6 +1,6 @@
-import { defineConfig } from 'tsup';
+import type { Options } from 'tsup';
 
-export default defineConfig({
+const options: Options = {
   entry: { index: 'src/index.ts', node: 'src/node.ts', reference: 'reference/index.ts' },
   format: 'esm',
   target: 'es2022',
@@ -8,4 +8,6 @@ export default defineConfig({
   sourcemap: true,
   clean: true,
   external: [/^@mambalab\//, 'webgpu'],
-});
+};
+
+export default options;
