@@ -45,8 +45,13 @@ export function bootstrap() {
   const [command, ...prefix] = pnpmCommand();
   const frozen = existsSync(lockfile) ? ['--frozen-lockfile'] : ['--no-frozen-lockfile'];
   say(`installing dependencies with ${[command, ...prefix].join(' ')}`);
-  // confirmModulesPurge: a node_modules that npm or another pnpm left is replaced without a question.
-  execute('the install', command, [...prefix, 'install', ...frozen, '--config.confirmModulesPurge=false']);
+  const settings = [
+    // A node_modules that npm or another pnpm left is replaced without a question.
+    '--config.confirmModulesPurge=false',
+    // Install scripts of packages stay unrun, as pnpm-workspace.yaml wants; later pnpm versions call that an error.
+    '--config.strictDepBuilds=false',
+  ];
+  execute('the install', command, [...prefix, 'install', ...frozen, ...settings]);
   writeFileSync(stamp, fingerprint());
 }
 
