@@ -1,0 +1,57 @@
+import type { HostTensor, Recording, TensorRef } from '@mambalab/kernels';
+
+/** A random input, made on the device or the host by the harness. */
+export interface RandomInput {
+  readonly shape: readonly number[];
+  readonly dtype: 'f32' | 'f16' | 'bf16' | 'u32';
+  /** Weights are matrices: their rows are padded as kernels read them. */
+  readonly matrix?: boolean;
+  /** Normal with this standard deviation (1 when absent), plus `shift`; for u32: integers below `below`. */
+  readonly scale?: number;
+  readonly shift?: number;
+  readonly below?: number;
+}
+
+export interface KernelCase {
+  /** Model and shape, such as `2.7B prefill 512`. */
+  readonly label: string;
+  readonly inputs: Readonly<Record<string, RandomInput>>;
+  /** Records the kernel on inputs of those names. */
+  readonly record: (recording: Recording, inputs: Readonly<Record<string, TensorRef>>) => unknown;
+  /** Arithmetic of one call. */
+  readonly flops: number;
+  /** Bytes that one call must read and write at least. */
+  readonly bytes: number;
+}
+
+/** The benchmark of one kernel: a check against the reference, then the cases to time. */
+export interface KernelBench {
+  /** Family and stem, such as `norm/rms_norm`. */
+  readonly name: string;
+  /** A small case whose result is compared with the float64 reference before anything is timed. */
+  readonly verify: {
+    readonly inputs: Readonly<Record<string, RandomInput>>;
+    readonly record: (recording: Recording, inputs: Readonly<Record<string, TensorRef>>) => TensorRef;
+    /** Expected values, from host copies of the inputs (f16 and bf16 already rounded and widened to f32). */
+    readonly expected: (inputs: Readonly<Record<string, Float32Array | Uint32Array>>) => ArrayLike<number>;
+    readonly rtol: number;
+    readonly atol: number;
+  };
+  readonly cases: readonly KernelCase[];
+}
+
+export type { HostTensor };
+
+/** The tensor of that name. @throws Error if the case does not declare it */
+export function input(inputs: Readonly<Record<string, TensorRef>>, name: string): TensorRef {
+  const tensor = inputs[name];
+  if (tensor === undefined) throw new Error(`The case declares no input '${name}'.`);
+  return tensor;
+}
+
+/** The host values of that name, as floats. @throws Error if the case does not declare it */
+export function values(inputs: Readonly<Record<string, Float32Array | Uint32Array>>, name: string): Float32Array | Uint32Array {
+  const found = inputs[name];
+  if (found === undefined) throw new Error(`The case declares no input '${name}'.`);
+  return found;
+}

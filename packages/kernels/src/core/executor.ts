@@ -1,0 +1,386 @@
+import type { Device } from './device.ts';
+import { BUFFER_USAGE, STORAGE_USAGE } from './device.ts';
+import { storagePlanes } from './dtype.ts';
+import { ArgumentError, ShaderError, ShapeError } from './errors.ts';
+import { planScratch, storageRefBytes } from './liveness.ts';
+import type { RecordedDispatch, Recording, StorageRef, TensorRef } from './recording.ts';
+import type { Shader } from './shader.ts';
+import { specialize } from './shader.ts';
+import type { SizeValues } from './size.ts';
+import { evaluateSize, maximumSize } from './size.ts';
+import type { Tensor } from './tensor.ts';
+
+/** Uniform bindings must begin at multiples of this many bytes on every device. */
+const UNIFORM_ALIGNMENT = 256;
+
+export interface ExecutorOptions {
+  /** Fill scratch and outputs with NaN bits when they are made, so that a value which no kernel wrote shows. */
+  readonly poison?: boolean;
+}
+
+interface ShaderObjects {
+  readonly layout: GPUBindGroupLayout;
+  readonly pipelineLayout: GPUPipelineLayout;
+}
+
+/**
+ * Turns recordings into things a GPU can run. It owns compiled pipelines (shared by all plans) and the pool of
+ * scratch buffers (shared too: runs follow each other on one queue).
+ */
+export class Executor {
+  readonly device: Device;
+  readonly #poison: boolean;
+  readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  readonly #shaders = new Map<string, ShaderObjects>();
+  readonly #pool: GPUBuffer[] = [];
+  readonly #plans = new Set<Plan>();
+  #placeholder: GPUBuffer | undefined;
+
+  constructor(device: Device, options: ExecutorOptions = {}) {
+    this.device = device;
+    this.#poison = options.poison ?? false;
+  }
+
+  /** Distinct pipelines compiled so far. */
+  get pipelineCount(): number {
+    return this.#pipelines.size;
+  }
+
+  /** Bytes of the scratch pool. */
+  get scratchBytes(): number {
+    return this.#pool.reduce((sum, buffer) => sum + buffer.size, 0);
+  }
+
+  /**
+   * Compiles the pipelines of a recording, in parallel, and makes its parameter, scratch and output buffers.
+   *
+   * @throws ShaderError if a shader does not compile on this device; OutOfMemoryError if a buffer cannot be made.
+   */
+  async compile(recording: Recording): Promise<Plan> {
+    const pipelines = await Promise.all(recording.dispatches.map((dispatch) => this.#pipeline(dispatch)));
+    return this.device.guard('Preparing a recording', () => {
+      const plan = new Plan(this, recording, pipelines, this.#storages(recording));
+      this.#plans.add(plan);
+      return plan;
+    });
+  }
+
+  /** Layouts of a shader's bindings; the same for all its variants. */
+  layoutOf(shader: Shader): ShaderObjects {
+    const cached = this.#shaders.get(shader.name);
+    if (cached !== undefined) return cached;
+    const entries: GPUBindGroupLayoutEntry[] = shader.bindings.map((binding) => ({
+      binding: binding.index,
+      visibility: SHADER_STAGE_COMPUTE,
+      buffer: { type: binding.access === 'read' ? 'read-only-storage' : 'storage' },
+    }));
+    if (shader.paramsBinding !== undefined) {
+      entries.push({ binding: shader.paramsBinding, visibility: SHADER_STAGE_COMPUTE, buffer: { type: 'uniform' } });
+    }
+    const gpu = this.device.gpu;
+    const layout = gpu.createBindGroupLayout({ label: shader.name, entries });
+    const objects = { layout, pipelineLayout: gpu.createPipelineLayout({ label: shader.name, bindGroupLayouts: [layout] }) };
+    this.#shaders.set(shader.name, objects);
+    return objects;
+  }
+
+  /** Forgets a plan and frees what only it used. */
+  release(plan: Plan): void {
+    this.#plans.delete(plan);
+  }
+
+  /** Frees the buffers of every plan. Tensors that callers bound stay theirs. */
+  dispose(): void {
+    for (const plan of [...this.#plans]) plan.dispose();
+    for (const buffer of this.#pool) this.device.destroyBuffer(buffer);
+    this.#pool.length = 0;
+    if (this.#placeholder !== undefined) this.device.destroyBuffer(this.#placeholder);
+    this.#placeholder = undefined;
+    this.#pipelines.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #pipeline(dispatch: RecordedDispatch): Promise<GPUComputePipeline> {
+    const { shader, variant, overrides, constants } = dispatch;
+    const key = JSON.stringify([shader.name, variant, sorted(overrides), sorted(constants)]);
+    const cached = this.#pipelines.get(key);
+    if (cached !== undefined) return cached;
+    const pipeline = this.#createPipeline(shader, variant, overrides, constants);
+    this.#pipelines.set(key, pipeline);
+    // A failed compilation must not stay in the cache; the error itself reaches the caller through `pipeline`.
+    pipeline.catch(() => this.#pipelines.delete(key));
+    return pipeline;
+  }
+
+  async #createPipeline(
+    shader: Shader,
+    variant: number,
+    overrides: Readonly<Record<string, number>>,
+    constants: Readonly<Record<string, number>>,
+  ): Promise<GPUComputePipeline> {
+    const gpu = this.device.gpu;
+    const module = gpu.createShaderModule({ label: shader.name, code: specialize(shader, variant, constants) });
+    try {
+      return await gpu.createComputePipelineAsync({
+        label: shader.name,
+        layout: this.layoutOf(shader).pipelineLayout,
+        compute: { module, entryPoint: 'main', constants: overrides },
+      });
+    } catch (cause) {
+      this.device.check();
+      const { messages } = await module.getCompilationInfo();
+      const details = messages.map((message) => `${message.lineNum}:${message.linePos} ${message.message}`).join('; ');
+      throw new ShaderError(
+        `The shader ${shader.name} (${JSON.stringify(shader.variants[variant]?.choices)}) does not compile: ${details || String(cause)}`,
+        'This is a defect of the library or the driver; please report it with the device name.',
+        { cause },
+      );
+    }
+  }
+
+  #storages(recording: Recording): Map<number, GPUBuffer> {
+    const plan = planScratch(recording);
+    // Largest slots first take the largest pooled buffers.
+    const order = plan.slots.map((bytes, slot) => ({ bytes, slot })).sort((a, b) => b.bytes - a.bytes);
+    const free = [...this.#pool].sort((a, b) => a.size - b.size);
+    const buffers = new Map<number, GPUBuffer>();
+    for (const { bytes, slot } of order) {
+      const fit = free.findIndex((buffer) => buffer.size >= bytes);
+      const buffer = fit >= 0 ? free.splice(fit, 1)[0] : undefined;
+      const chosen = buffer ?? this.#create(`scratch/${this.#pool.length}`, bytes);
+      if (buffer === undefined) this.#pool.push(chosen);
+      buffers.set(slot, chosen);
+    }
+    const storages = new Map<number, GPUBuffer>();
+    for (const storage of recording.storages) {
+      if (storage.role === 'output') {
+        storages.set(storage.id, this.#create(storage.name, storageRefBytes(storage)));
+      } else if (storage.role === 'placeholder') {
+        this.#placeholder ??= this.device.createBuffer('placeholder', 16);
+        storages.set(storage.id, this.#placeholder);
+      } else if (storage.role === 'scratch') {
+        const buffer = buffers.get(plan.slotOf.get(storage.id) ?? -1);
+        if (buffer !== undefined) storages.set(storage.id, buffer);
+      }
+    }
+    return storages;
+  }
+
+  #create(label: string, bytes: number): GPUBuffer {
+    const buffer = this.device.createBuffer(label, bytes);
+    if (this.#poison) this.device.gpu.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0xffffffff));
+    return buffer;
+  }
+}
+
+const SHADER_STAGE_COMPUTE = 0x4;
+
+const sorted = (record: Readonly<Record<string, number>>): [string, number][] =>
+  Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
+
+/** A recording with its pipelines and buffers. Bind its external tensors to get something that runs. */
+export class Plan {
+  readonly executor: Executor;
+  readonly recording: Recording;
+  readonly pipelines: readonly GPUComputePipeline[];
+  readonly #storages: ReadonlyMap<number, GPUBuffer>;
+  readonly #params: GPUBuffer;
+  readonly #mirror: ArrayBuffer;
+  readonly #slots: readonly { readonly offset: number; readonly size: number }[];
+  readonly #dynamic: boolean;
+  /** Workgroup counts of the current sizes, three for each dispatch. */
+  readonly grid: Uint32Array;
+  #written = '';
+
+  constructor(
+    executor: Executor,
+    recording: Recording,
+    pipelines: readonly GPUComputePipeline[],
+    storages: ReadonlyMap<number, GPUBuffer>,
+  ) {
+    this.executor = executor;
+    this.recording = recording;
+    this.pipelines = pipelines;
+    this.#storages = storages;
+    let offset = 0;
+    this.#slots = recording.dispatches.map(({ shader }) => {
+      const slot = { offset, size: Math.max(16, Math.ceil(shader.paramsSize / 16) * 16) };
+      if (shader.paramsBinding !== undefined) offset += Math.ceil(slot.size / UNIFORM_ALIGNMENT) * UNIFORM_ALIGNMENT;
+      return slot;
+    });
+    this.#mirror = new ArrayBuffer(Math.max(offset, UNIFORM_ALIGNMENT));
+    this.#params = executor.device.createBuffer('plan/params', this.#mirror.byteLength, UNIFORM_USAGE);
+    this.grid = new Uint32Array(recording.dispatches.length * 3);
+    this.#dynamic = recording.dispatches.some(
+      ({ params, workgroups }) =>
+        workgroups.some((count) => typeof count !== 'number') ||
+        Object.values(params).some((value) => typeof value !== 'number'),
+    );
+    if (!this.#dynamic) this.#write({});
+  }
+
+  /**
+   * Sets the named sizes of the next runs: parameters go to the GPU in one write, and only when a size changed.
+   * Runs that were submitted before keep the sizes that they had.
+   */
+  setSizes(values: SizeValues): void {
+    if (!this.#dynamic) return;
+    const key = JSON.stringify(values);
+    if (key !== this.#written) this.#write(values);
+    this.#written = key;
+  }
+
+  /** The GPU tensor of an output. It belongs to the plan and changes with every run. */
+  output(name: string): Tensor {
+    const ref = this.recording.outputs.get(name);
+    const buffer = ref === undefined ? undefined : this.#storages.get(ref.storage.id);
+    if (ref === undefined || buffer === undefined) {
+      throw new ArgumentError(`The recording has no output '${name}'.`, `It has: ${[...this.recording.outputs.keys()].join(', ')}.`);
+    }
+    const shape = ref.shape.map(maximumSize);
+    const dispose = (): void => undefined;
+    return {
+      label: name,
+      buffer,
+      byteOffset: 0,
+      byteLength: buffer.size,
+      dtype: ref.dtype,
+      shape,
+      rowStride: ref.rowStride,
+      dispose,
+      [Symbol.dispose]: dispose,
+    };
+  }
+
+  /**
+   * Binds GPU tensors to the external tensors of the recording. Bind groups are made here, once.
+   *
+   * @throws ArgumentError if one is missing; ShapeError if one has another dtype or row stride, or is too small.
+   */
+  bind(tensors: Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>): BoundPlan {
+    const given = tensors instanceof Map ? tensors : new Map(Object.entries(tensors as Readonly<Record<string, Tensor>>));
+    const bound = new Map<number, Tensor>();
+    for (const [name, ref] of this.recording.externals) {
+      const tensor = given.get(name);
+      if (tensor === undefined) throw new ArgumentError(`No tensor is bound for '${name}'.`, 'Bind every external tensor of the recording.');
+      const needed = storageRefBytes(ref.storage);
+      if (tensor.dtype !== ref.dtype || tensor.rowStride !== ref.rowStride || tensor.byteLength < needed) {
+        throw new ShapeError(
+          `'${name}' must be ${ref.dtype} with rows ${ref.rowStride} apart and at least ${needed} bytes; found ${tensor.dtype}, ${tensor.rowStride}, ${tensor.byteLength} bytes.`,
+          'Bind the tensor that the recording was made for.',
+        );
+      }
+      bound.set(ref.storage.id, tensor);
+    }
+    const gpu = this.executor.device.gpu;
+    const groups = this.recording.dispatches.map((dispatch, index) => {
+      const { shader } = dispatch;
+      const entries: GPUBindGroupEntry[] = shader.bindings.map((binding, at) => ({
+        binding: binding.index,
+        resource: this.#resource(dispatch.bindings[at], bound),
+      }));
+      const slot = this.#slots[index];
+      if (shader.paramsBinding !== undefined && slot !== undefined) {
+        entries.push({ binding: shader.paramsBinding, resource: { buffer: this.#params, offset: slot.offset, size: slot.size } });
+      }
+      return gpu.createBindGroup({ label: dispatch.label, layout: this.executor.layoutOf(shader).layout, entries });
+    });
+    return new BoundPlan(this, groups);
+  }
+
+  /** Frees the parameter and output buffers. */
+  dispose(): void {
+    const device = this.executor.device;
+    device.destroyBuffer(this.#params);
+    for (const storage of this.recording.storages) {
+      const buffer = this.#storages.get(storage.id);
+      if (storage.role === 'output' && buffer !== undefined) device.destroyBuffer(buffer);
+    }
+    this.executor.release(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #resource(ref: TensorRef | undefined, bound: ReadonlyMap<number, Tensor>): GPUBufferBinding {
+    if (ref === undefined) throw new ArgumentError('A dispatch lacks a binding.', 'Record it again.');
+    const tensor = bound.get(ref.storage.id);
+    const buffer = tensor?.buffer ?? this.#storages.get(ref.storage.id);
+    if (buffer === undefined) throw new ArgumentError(`'${ref.storage.name}' has no buffer.`, 'Record the plan again.');
+    const base = tensor?.byteOffset ?? 0;
+    if (ref.plane !== undefined) {
+      const plane = planeOf(ref.storage, ref.plane);
+      return { buffer, offset: base + plane.byteOffset, size: plane.byteLength };
+    }
+    return { buffer, offset: base, size: tensor?.byteLength ?? buffer.size };
+  }
+
+  #write(values: SizeValues): void {
+    const view = new DataView(this.#mirror);
+    this.recording.dispatches.forEach((dispatch, index) => {
+      const base = this.#slots[index]?.offset ?? 0;
+      for (const [name, field] of Object.entries(dispatch.shader.params)) {
+        const value = evaluateSize(dispatch.params[name] ?? 0, values);
+        if (field.type === 'f32') view.setFloat32(base + field.offset, value, true);
+        else if (field.type === 'i32') view.setInt32(base + field.offset, value, true);
+        else view.setUint32(base + field.offset, value, true);
+      }
+      dispatch.workgroups.forEach((count, axis) => {
+        this.grid[index * 3 + axis] = evaluateSize(count, values);
+      });
+    });
+    this.executor.device.gpu.queue.writeBuffer(this.#params, 0, this.#mirror);
+  }
+}
+
+const UNIFORM_USAGE = BUFFER_USAGE.UNIFORM | BUFFER_USAGE.COPY_DST;
+
+function planeOf(storage: StorageRef, name: 'quants' | 'scales'): { byteOffset: number; byteLength: number } {
+  const plane = storagePlanes(storage.dtype, maximumSize(storage.rows), storage.rowStride).find((p) => p.name === name);
+  if (plane === undefined) throw new ShapeError(`'${storage.name}' (${storage.dtype}) has no ${name}.`, 'Bind it whole.');
+  return plane;
+}
+
+/** A plan whose every binding is decided: encoding it makes no object and computes nothing. */
+export class BoundPlan {
+  readonly plan: Plan;
+  readonly #groups: readonly GPUBindGroup[];
+
+  constructor(plan: Plan, groups: readonly GPUBindGroup[]) {
+    this.plan = plan;
+    this.#groups = groups;
+  }
+
+  /** Encodes every dispatch into an open compute pass, with the sizes set last. */
+  encode(pass: GPUComputePassEncoder): void {
+    const { pipelines, grid } = this.plan;
+    let current: GPUComputePipeline | undefined;
+    for (let i = 0; i < pipelines.length; i++) {
+      const pipeline = pipelines[i];
+      const group = this.#groups[i];
+      if (pipeline === undefined || group === undefined) continue;
+      if (pipeline !== current) pass.setPipeline(pipeline);
+      current = pipeline;
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(grid[i * 3] ?? 1, grid[i * 3 + 1] ?? 1, grid[i * 3 + 2] ?? 1);
+    }
+  }
+
+  /** Sets the sizes, encodes and submits in one go. */
+  submit(values: SizeValues = {}): void {
+    const { device } = this.plan.executor;
+    device.check();
+    this.plan.setSizes(values);
+    const encoder = device.gpu.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    this.encode(pass);
+    pass.end();
+    device.gpu.queue.submit([encoder.finish()]);
+  }
+}
+
+export { STORAGE_USAGE };

@@ -1,0 +1,2 @@
+export { rmsNorm } from './norm/rms_norm.ts';
+export type { RmsNormInputs, RmsNormOptions } from './norm/rms_norm.ts';

@@ -1,0 +1,17 @@
+export * from './core/errors.ts';
+export * from './core/size.ts';
+export * from './core/dtype.ts';
+export * from './core/capabilities.ts';
+export * from './core/tensor.ts';
+export * from './core/host.ts';
+export type { Shader, ForcedChoices, AxisChoice, ShaderVariant, ShaderBinding, ParamType } from './core/shader.ts';
+export { Device, requestDevice, wrapDevice } from './core/device.ts';
+export type { DeviceLoss, RequestDeviceOptions } from './core/device.ts';
+export { columns, Recording, reshape, rowsOf, strideOfRows } from './core/recording.ts';
+export type { RecordedDispatch, RecordingOptions, StorageRef, TensorRef } from './core/recording.ts';
+export { BoundPlan, Executor, Plan } from './core/executor.ts';
+export type { ExecutorOptions } from './core/executor.ts';
+export { planScratch, stagesOf } from './core/liveness.ts';
+export { run } from './core/run.ts';
+export type { HostValues, Kernel, RunOptions } from './core/run.ts';
+export * from './families.ts';

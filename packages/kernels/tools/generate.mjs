@@ -1,0 +1,151 @@
+// Turns every shader under wgsl/ into a typed module under packages/kernels/src/generated/.
+//   node packages/kernels/tools/generate.mjs [--force]
+// Incremental: a stamp holds the hash of the shaders and of these tools.
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { openChecker } from './check.mjs';
+import { linkVariant, reflect } from './link.mjs';
+import { allVariants, isShared, parseDirectives, readShaders } from './shader-source.mjs';
+
+const tools = dirname(fileURLToPath(import.meta.url));
+const root = join(tools, '..', '..', '..');
+const out = join(tools, '..', 'src', 'generated');
+const stampFile = join(out, '.stamp');
+
+const shaders = readShaders(join(root, 'wgsl'));
+const hash = createHash('sha256');
+for (const file of readdirSync(tools).sort()) hash.update(file).update(readFileSync(join(tools, file)));
+for (const { path, text } of shaders) hash.update(path).update(text);
+const stamp = hash.digest('hex');
+
+let previous = '';
+try {
+  previous = readFileSync(stampFile, 'utf8');
+} catch {
+  // First build: there is no stamp yet.
+}
+
+if (previous === stamp && !process.argv.includes('--force')) {
+  console.log(`shaders: up to date (${shaders.filter(({ name }) => !isShared(name)).length})`);
+} else {
+  await generate();
+}
+
+async function generate() {
+  const sources = Object.fromEntries(shaders.map(({ path, text }) => [path, text]));
+  const checker = await openChecker();
+  const modules = new Map();
+  const problems = [];
+  for (const shader of shaders.filter(({ name }) => !isShared(name))) {
+    try {
+      modules.set(shader.name, await moduleText(shader, sources, checker));
+    } catch (error) {
+      problems.push(error.message);
+    }
+  }
+  checker.close();
+  if (problems.length > 0) {
+    console.error(problems.join('\n\n'));
+    process.exit(1);
+  }
+  rmSync(out, { recursive: true, force: true });
+  for (const [name, text] of modules) {
+    const file = join(out, `${name}.ts`);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, text);
+  }
+  mkdirSync(out, { recursive: true });
+  writeFileSync(stampFile, stamp);
+  console.log(`shaders: ${modules.size} modules written`);
+  // Dawn's null device keeps the process alive.
+  process.exit(0);
+}
+
+/** The generated TypeScript of one shader, after linking, reflecting and compiling every variant. */
+async function moduleText(shader, sources, checker) {
+  const { axes, constants } = parseDirectives(shader.name, shader.text);
+  const variants = [];
+  let shape;
+  for (const choices of allVariants(axes)) {
+    const label = `${shader.name} ${JSON.stringify(choices)}`;
+    let code;
+    try {
+      code = await linkVariant(shader, sources, axes, choices);
+    } catch (error) {
+      throw new Error(`${label}: ${error.message}`);
+    }
+    const requires = axes.flatMap(({ axis, choices: all }) => all.find((c) => c.choice === choices[axis]).requires);
+    await checker.check(label, code, requires);
+    const found = reflect(label, code);
+    const common = JSON.stringify({
+      ...found,
+      bindings: found.bindings.map(({ name, index, access }) => ({ name, index, access })),
+    });
+    if (shape !== undefined && shape.common !== common) {
+      throw new Error(`${label}: bindings, Params and overrides must be the same in every variant\n${shape.common}\n${common}`);
+    }
+    shape ??= { common, found };
+    variants.push({ choices, code, scalars: found.bindings.map(({ scalar }) => scalar) });
+  }
+  return render(shader.name, axes, constantDeclarations(shader.name, constants, variants), shape.found, variants);
+}
+
+function constantDeclarations(name, constants, variants) {
+  return constants.map((constant) => {
+    const pattern = new RegExp(`^const ${constant}: (u32|i32|f32) = [^;]+;$`, 'm');
+    const found = variants.map(({ code }) => pattern.exec(code));
+    const declaration = found[0]?.[0];
+    if (declaration === undefined || found.some((match) => match?.[0] !== declaration)) {
+      throw new Error(`${name}: the constant ${constant} must be declared as "const ${constant}: u32 = 64u;" in every variant`);
+    }
+    return { name: constant, type: found[0][1], declaration };
+  });
+}
+
+function union(names) {
+  return names.length === 0 ? 'never' : names.map((name) => `'${name}'`).join(' | ');
+}
+
+function render(name, axes, constants, found, variants) {
+  const depth = '../'.repeat(name.split('/').length);
+  const identifier = name
+    .split('/')
+    .at(-1)
+    .replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
+  const axesType =
+    axes.length === 0
+      ? 'Record<never, never>'
+      : `{ ${axes.map(({ axis, choices }) => `readonly ${axis}: ${union(choices.map((c) => c.choice))}`).join('; ')} }`;
+  const bindings = found.bindings.map((binding, at) => ({
+    name: binding.name,
+    index: binding.index,
+    access: binding.access,
+    scalars: variants.map(({ scalars }) => scalars[at]),
+  }));
+  const value = {
+    name,
+    bindings,
+    ...(found.paramsBinding === undefined ? {} : { paramsBinding: found.paramsBinding }),
+    paramsSize: found.paramsSize,
+    params: found.params,
+    overrides: found.overrides,
+    constants: Object.fromEntries(constants.map(({ name: constant, type, declaration }) => [constant, { declaration, type }])),
+    axes: Object.fromEntries(axes.map(({ axis, choices }) => [axis, choices])),
+    variants: variants.map(({ choices, code }) => ({ choices, code })),
+  };
+  const body = JSON.stringify(value, null, 1);
+  const text = found.paramsBinding === undefined ? body.replace('\n "paramsSize"', '\n "paramsBinding": undefined,\n "paramsSize"') : body;
+  return `// Written by packages/kernels/tools/generate.mjs from wgsl/${name}.wgsl. Do not edit.
+import type { Shader } from '${depth}core/shader.ts';
+
+export const ${identifier}Shader: Shader<
+  ${union(found.bindings.map((binding) => binding.name))},
+  ${union(Object.keys(found.params))},
+  ${union(Object.keys(found.overrides))},
+  ${union(constants.map((constant) => constant.name))},
+  ${axesType}
+> = ${text};
+`;
+}

@@ -1,0 +1,17 @@
+import type { Device, ForcedChoices } from '@mambalab/kernels';
+import { requestDevice } from '@mambalab/kernels/node';
+import { afterAll } from 'vitest';
+
+/** One device for a test file. A missing adapter is a failure, never a skip. */
+export async function openTestDevice(): Promise<Device> {
+  const device = await requestDevice(process.env['MAMBALAB_TOGGLES'] === 'native' ? { toggles: 'native' } : {});
+  afterAll(() => device.dispose());
+  return device;
+}
+
+/** The choices on the axis `simd` that this device can run: every kernel is tested with each of them forced. */
+export function simdChoices(device: Device): readonly ForcedChoices[] {
+  const choices: ForcedChoices[] = [{ simd: 'baseline' }];
+  if (device.capabilities.features.has('subgroups')) choices.push({ simd: 'subgroups' });
+  return choices;
+}
