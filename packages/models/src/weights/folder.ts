@@ -1,0 +1,157 @@
+import { WeightFormatError } from '@mambalab/kernels';
+import { parseJson } from './json.ts';
+import { openSafetensors, readTensor } from './safetensors.ts';
+import type { SafetensorsFile } from './safetensors.ts';
+import type { ByteFile, Folder, TensorInfo, TensorSource } from './source.ts';
+
+const SINGLE_FILE = 'model.safetensors';
+const INDEX_FILE = 'model.safetensors.index.json';
+
+/** A checkpoint folder as Hugging Face libraries write it, opened: everything but the weights is in memory. */
+export interface Checkpoint {
+  /** `config.json`. */
+  readonly config: unknown;
+  /** `generation_config.json`, where there is one. */
+  readonly generationConfig: unknown;
+  /** `tokenizer.json`, where there is one. */
+  readonly tokenizerJson: unknown;
+  /** `tokenizer_config.json`, where there is one. */
+  readonly tokenizerConfig: unknown;
+  /** The text of `chat_template.jinja`, where there is one; older checkpoints keep theirs in `tokenizerConfig`. */
+  readonly chatTemplate: string | undefined;
+  /** The weights. Disposing it closes the folder. */
+  readonly source: TensorSource;
+}
+
+/**
+ * Opens a checkpoint folder: reads its JSON files and the headers of its safetensors files
+ * (`model.safetensors`, or the files of `model.safetensors.index.json`, or the only `*.safetensors`).
+ * If that fails, the folder is disposed.
+ *
+ * @throws WeightFormatError if `config.json` or the weights are missing, or a file is not what it should be.
+ */
+export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Promise<Checkpoint> {
+  const configText = await folder.readText('config.json', signal);
+  if (configText === undefined) {
+    throw new WeightFormatError(
+      `There is no config.json in ${folder.label}.`,
+      'Give a folder with config.json, *.safetensors and tokenizer.json.',
+    );
+  }
+  const optionalJson = async (name: string): Promise<unknown> => {
+    const text = await folder.readText(name, signal);
+    return text === undefined ? undefined : parseJson(text, name);
+  };
+  const config = parseJson(configText, 'config.json');
+  const weights = openWeights(folder, signal);
+  try {
+    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, source] = await Promise.all([
+      optionalJson('generation_config.json'),
+      optionalJson('tokenizer.json'),
+      optionalJson('tokenizer_config.json'),
+      folder.readText('chat_template.jinja', signal),
+      weights,
+    ]);
+    return { config, generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, source };
+  } catch (error) {
+    // Nobody else holds what was opened here; and what is still being opened would escape `dispose`.
+    await weights.catch(() => undefined);
+    await folder.dispose();
+    throw error;
+  }
+}
+
+/**
+ * Opens the safetensors files of a folder as one source.
+ *
+ * @throws WeightFormatError if there are none, or the index disagrees with the files.
+ */
+export async function openWeights(folder: Folder, signal?: AbortSignal): Promise<TensorSource> {
+  const single = await folder.file(SINGLE_FILE, signal);
+  if (single !== undefined) return await openSingle(folder, single, signal);
+  const indexText = await folder.readText(INDEX_FILE, signal);
+  if (indexText !== undefined) return await openIndexed(folder, indexText, signal);
+  const candidates = ((await folder.list?.()) ?? []).filter((name) => name.endsWith('.safetensors'));
+  const [only] = candidates;
+  const file = candidates.length === 1 && only !== undefined ? await folder.file(only, signal) : undefined;
+  if (file !== undefined) return await openSingle(folder, file, signal);
+  const found = candidates.length === 0 ? 'none' : candidates.join(', ');
+  throw new WeightFormatError(
+    `There is no ${SINGLE_FILE} and no ${INDEX_FILE} in ${folder.label} (other safetensors files: ${found}).`,
+    'Convert the weights to safetensors, or add the index that says which file holds which tensor.',
+  );
+}
+
+async function openSingle(folder: Folder, file: ByteFile, signal?: AbortSignal): Promise<TensorSource> {
+  const { tensors, read } = await openSafetensors(file, signal);
+  return { tensors, read, dispose: () => folder.dispose() };
+}
+
+async function openIndexed(folder: Folder, indexText: string, signal?: AbortSignal): Promise<TensorSource> {
+  const weightMap = parseWeightMap(indexText);
+  const shardNames = [...new Set(weightMap.values())];
+  const files = new Map<string, ByteFile>();
+  const shards = new Map<string, SafetensorsFile>();
+  await Promise.all(
+    shardNames.map(async (name) => {
+      const file = await folder.file(name, signal);
+      if (file === undefined) {
+        throw new WeightFormatError(
+          `${INDEX_FILE} names the file ${name}, which is not in ${folder.label}.`,
+          'Download the checkpoint completely.',
+        );
+      }
+      files.set(name, file);
+      shards.set(name, await openSafetensors(file, signal));
+    }),
+  );
+  // The index is the table of contents: a tensor that it does not list is left alone.
+  const tensors = new Map<string, TensorInfo>();
+  for (const [name, shardName] of weightMap) {
+    const info = shards.get(shardName)?.tensors.get(name);
+    if (info === undefined) {
+      throw new WeightFormatError(
+        `${INDEX_FILE} says that tensor '${name}' is in ${shardName}, but that file does not hold it.`,
+        'The index and the files are of different exports: download them again.',
+      );
+    }
+    // Under the name of the index: a folder may hand out a file under a longer name.
+    tensors.set(name, { ...info, file: shardName });
+  }
+  return {
+    tensors,
+    read: async (name, start, end, readSignal) => {
+      const info = tensors.get(name);
+      return await readTensor(info && files.get(info.file), info, name, start, end, readSignal);
+    },
+    dispose: () => folder.dispose(),
+  };
+}
+
+function parseWeightMap(text: string): Map<string, string> {
+  const index = parseJson(text, INDEX_FILE);
+  const map = typeof index === 'object' && index !== null && 'weight_map' in index ? index.weight_map : undefined;
+  if (typeof map !== 'object' || map === null || Array.isArray(map) || Object.keys(map).length === 0) {
+    throw new WeightFormatError(
+      `${INDEX_FILE} has no \`weight_map\` from tensor names to file names.`,
+      'Download or export the file again.',
+    );
+  }
+  const weightMap = new Map<string, string>();
+  for (const [tensor, file] of Object.entries(map)) {
+    if (typeof file !== 'string' || !isPlainFileName(file) || !file.endsWith('.safetensors')) {
+      throw new WeightFormatError(
+        `${INDEX_FILE} maps tensor '${tensor}' to ${JSON.stringify(file)}, expected a .safetensors file in the folder.`,
+        'Do not load this checkpoint unless you trust who made it; correct the index if you do.',
+      );
+    }
+    weightMap.set(tensor, file);
+  }
+  return weightMap;
+}
+
+/** Whether a name from a file stays inside its folder: relative, and no `..`, backslash, drive, scheme or query. */
+export function isPlainFileName(name: string): boolean {
+  if (/[\\:?#%]/.test(name) || [...name].some((character) => character < ' ')) return false;
+  return name.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
+}

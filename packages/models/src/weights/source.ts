@@ -1,0 +1,112 @@
+/** Element types of the safetensors format, by the names that stand in its headers. */
+export type SourceDtype =
+  | 'BOOL'
+  | 'U8'
+  | 'I8'
+  | 'U16'
+  | 'I16'
+  | 'U32'
+  | 'I32'
+  | 'U64'
+  | 'I64'
+  | 'F16'
+  | 'BF16'
+  | 'F32'
+  | 'F64'
+  | 'C64'
+  | 'F8_E4M3'
+  | 'F8_E5M2'
+  | 'F8_E8M0'
+  | 'F8_E4M3FNUZ'
+  | 'F8_E5M2FNUZ'
+  | 'F6_E2M3'
+  | 'F6_E3M2'
+  | 'F4';
+
+/** Bits of one element of each {@link SourceDtype}. */
+export const SOURCE_DTYPE_BITS: Readonly<Record<SourceDtype, number>> = {
+  BOOL: 8,
+  U8: 8,
+  I8: 8,
+  U16: 16,
+  I16: 16,
+  U32: 32,
+  I32: 32,
+  U64: 64,
+  I64: 64,
+  F16: 16,
+  BF16: 16,
+  F32: 32,
+  F64: 64,
+  C64: 64,
+  F8_E4M3: 8,
+  F8_E5M2: 8,
+  F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  F4: 4,
+};
+
+/** Whether `name` is the name of an element type that the safetensors format defines. */
+export function isSourceDtype(name: unknown): name is SourceDtype {
+  return typeof name === 'string' && Object.hasOwn(SOURCE_DTYPE_BITS, name);
+}
+
+/** Where a tensor lies: nothing of its data is in memory. */
+export interface TensorInfo {
+  readonly name: string;
+  readonly dtype: SourceDtype;
+  /** Row-major dimensions; empty for a scalar. */
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  /** The file that holds it, by its name in the folder. */
+  readonly file: string;
+  /** Offset in bytes of its first element from the start of that file. */
+  readonly byteOffset: number;
+}
+
+/** Tensors that can be looked up by name and read by byte range. */
+export interface TensorSource {
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /**
+   * Bytes `[start, end)` counted from the tensor's own first byte (default: all of it), as stored (little-endian).
+   * The caller may keep and change them.
+   *
+   * @throws ArgumentError for a name that is not in `tensors` or a range outside the tensor;
+   * UnsupportedModelError for an element type that nothing here computes with (8-bit floats and smaller);
+   * WeightFormatError if the file ends too early; `signal.reason` if aborted.
+   */
+  read(name: string, start?: number, end?: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Closes the files. Reading afterwards fails. */
+  dispose(): Promise<void>;
+}
+
+/** A file of known size that is read by byte range: on disk, behind HTTP, or in a browser. */
+export interface ByteFile {
+  /** Its name in the folder, for messages. */
+  readonly name: string;
+  /** Size in bytes. */
+  size(signal?: AbortSignal): Promise<number>;
+  /**
+   * Exactly the bytes `[start, end)`.
+   *
+   * @throws WeightFormatError if the file holds fewer.
+   */
+  read(start: number, end: number, signal?: AbortSignal): Promise<Uint8Array>;
+}
+
+/** A flat place that holds a checkpoint's files. Names are relative, with `/` between parts. */
+export interface Folder {
+  /** What the user called it (a path, a URL), for messages. */
+  readonly label: string;
+  /** The names of its files, where the place can tell. */
+  list?(): Promise<readonly string[]>;
+  /** The file of that name, or undefined where there is none. */
+  file(name: string, signal?: AbortSignal): Promise<ByteFile | undefined>;
+  /** The whole file as UTF-8 text, or undefined where there is none. */
+  readText(name: string, signal?: AbortSignal): Promise<string | undefined>;
+  /** Closes what is open. */
+  dispose(): Promise<void>;
+}
