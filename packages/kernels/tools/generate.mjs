@@ -2,7 +2,7 @@
 //   node packages/kernels/tools/generate.mjs [--force]
 // Incremental: a stamp holds the hash of the shaders and of these tools.
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openChecker } from './check.mjs';
@@ -42,25 +42,42 @@ async function generate() {
     try {
       modules.set(shader.name, await moduleText(shader, sources, checker));
     } catch (error) {
-      problems.push(error.message);
+      problems.push({ name: shader.name, message: error.message });
     }
   }
   checker.close();
+  // A module is replaced only when it changed and in one step, so that what runs meanwhile never finds it missing; the
+  // shaders that are right are written even when another one fails.
+  const failed = new Set(problems.map(({ name }) => name));
+  for (const [name, text] of modules) replaceFile(join(out, `${name}.ts`), text);
+  for (const name of writtenModules()) {
+    if (!modules.has(name) && !failed.has(name)) rmSync(join(out, `${name}.ts`));
+  }
   if (problems.length > 0) {
-    console.error(problems.join('\n\n'));
+    console.error(problems.map(({ message }) => message).join('\n\n'));
     process.exit(1);
   }
-  rmSync(out, { recursive: true, force: true });
-  for (const [name, text] of modules) {
-    const file = join(out, `${name}.ts`);
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, text);
-  }
-  mkdirSync(out, { recursive: true });
-  writeFileSync(stampFile, stamp);
-  console.log(`shaders: ${modules.size} modules written`);
+  replaceFile(stampFile, stamp);
+  console.log(`shaders: ${modules.size} modules`);
   // Dawn's null device keeps the process alive.
   process.exit(0);
+}
+
+function replaceFile(file, text) {
+  if (existsSync(file) && readFileSync(file, 'utf8') === text) return;
+  mkdirSync(dirname(file), { recursive: true });
+  const next = `${file}.${process.pid}.next`;
+  writeFileSync(next, text);
+  renameSync(next, file);
+}
+
+/** Names of the modules that stand in the output folder. */
+function writtenModules() {
+  if (!existsSync(out)) return [];
+  return readdirSync(out, { recursive: true })
+    .map((file) => file.split('\\').join('/'))
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => file.replace(/\.ts$/, ''));
 }
 
 /** The generated TypeScript of one shader, after linking, reflecting and compiling every variant. */
