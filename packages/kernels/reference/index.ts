@@ -43,3 +43,7 @@ export { fusedMlp, type FusedMlpInputs, type FusedMlpOptions } from './mlp/fused
 export { argmax, type ArgmaxInputs, type ArgmaxOptions } from './token/argmax.ts';
 export { embed, type EmbedInputs, type EmbedOptions } from './token/embed.ts';
 export { softmax, type SoftmaxInputs, type SoftmaxOptions } from './token/softmax.ts';
+
+export { ceilingCopy } from './ceiling/copy.ts';
+export { ceilingFma, type CeilingFmaOptions } from './ceiling/fma.ts';
+export { ceilingRead } from './ceiling/read.ts';

@@ -11,6 +11,8 @@ export { columns, Recording, reshape, rowsOf, strideOfRows } from './core/record
 export type { RecordedDispatch, RecordingOptions, StorageRef, TensorRef } from './core/recording.ts';
 export { BoundPlan, Executor, Plan } from './core/executor.ts';
 export type { ExecutorOptions } from './core/executor.ts';
+export { passMicroseconds, profilePlan, timePasses } from './core/profile.ts';
+export type { DispatchTime, PassTime } from './core/profile.ts';
 export { planScratch, stagesOf } from './core/liveness.ts';
 export { run } from './core/run.ts';
 export type { HostValues, Kernel, RunOptions } from './core/run.ts';

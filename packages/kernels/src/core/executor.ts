@@ -370,6 +370,19 @@ export class BoundPlan {
     }
   }
 
+  /** Encodes one dispatch into an open compute pass, with the sizes set last; for timing each by itself. */
+  encodeOne(pass: GPUComputePassEncoder, index: number): void {
+    const { pipelines, grid } = this.plan;
+    const pipeline = pipelines[index];
+    const group = this.#groups[index];
+    if (pipeline === undefined || group === undefined) {
+      throw new ArgumentError(`The plan has no dispatch ${index}.`, `It has ${pipelines.length}, counted from 0.`);
+    }
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(grid[index * 3] ?? 1, grid[index * 3 + 1] ?? 1, grid[index * 3 + 2] ?? 1);
+  }
+
   /** Sets the sizes, encodes and submits in one go. */
   submit(values: SizeValues = {}): void {
     const { device } = this.plan.executor;
