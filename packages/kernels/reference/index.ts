@@ -40,8 +40,10 @@ export {
 
 export { fusedMlp, type FusedMlpInputs, type FusedMlpOptions } from './mlp/fused_mlp.ts';
 
+export { advance, type AdvanceInputs, type AdvanceOptions } from './token/advance.ts';
 export { argmax, type ArgmaxInputs, type ArgmaxOptions } from './token/argmax.ts';
 export { embed, type EmbedInputs, type EmbedOptions } from './token/embed.ts';
+export { philox, sample, sampleScores, type SampleInputs, type SampleOptions } from './token/sample.ts';
 export { softmax, type SoftmaxInputs, type SoftmaxOptions } from './token/softmax.ts';
 
 export { ceilingCopy } from './ceiling/copy.ts';

@@ -20,7 +20,11 @@ describe.each(simdChoices(device))('rmsNorm %o', (force) => {
     const random = new Random(rows * 10_007 + width);
     const x = normalTensor(random, [rows, width], 3);
     const weight = normalTensor(random, [width]);
-    for (const [given, weightOffset] of [[weight, 0], [weight, 1], [undefined, 0]] as const) {
+    for (const [given, weightOffset] of [
+      [weight, 0],
+      [weight, 1],
+      [undefined, 0],
+    ] as const) {
       const inputs = given === undefined ? { x } : { x, weight: given };
       const y = await run(device, rmsNorm, inputs, { eps: 1e-5, weightOffset }, { force, poison: true });
       const expected = reference(

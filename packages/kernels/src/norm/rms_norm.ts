@@ -1,5 +1,5 @@
 import { rmsNormShader } from '../generated/norm/rms_norm.ts';
-import { requireDtype, requireShape } from '../core/checks.ts';
+import { requireArgument, requireDtype, requireShape } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import { flatGrid, maximumSize, productSize } from '../core/size.ts';
@@ -22,7 +22,7 @@ export interface RmsNormOptions {
  * Root-mean-square normalisation of rows: `y = x / sqrt(mean(x^2) + eps) * (weight + weightOffset)`.
  *
  * @returns (..., D) f32, contiguous
- * @throws ShapeError if `weight` is not (D) f32 or `x` is not f32
+ * @throws ShapeError if `weight` is not (D) f32 or `x` is not f32; ArgumentError if `weight` is a part of a tensor
  *
  * Cost: 4 D flops and 8 D bytes a row. Source: arXiv 1910.07467.
  */
@@ -33,6 +33,7 @@ export function rmsNorm(recording: Recording, inputs: RmsNormInputs, options: Rm
   if (weight !== undefined) {
     requireDtype('rmsNorm', 'weight', weight, 'f32');
     requireShape('rmsNorm', 'weight', weight, [width]);
+    requireArgument(weight.offset === 0, "rmsNorm: 'weight' is a part of a tensor.", 'Give a tensor of its own.');
   }
   const rows = productSize(x.shape.slice(0, -1));
   const y = recording.scratch('rmsNorm.y', 'f32', x.shape);

@@ -1,0 +1,70 @@
+import { embedShader } from '../generated/token/embed.ts';
+import { requireArgument, requireDtype, requireRank, requireStatic } from '../core/checks.ts';
+import { ROW_ALIGNMENT } from '../core/dtype.ts';
+import type { Recording, TensorRef } from '../core/recording.ts';
+import { strideOfRows } from '../core/recording.ts';
+import { ceilDivSize, flatGrid, multiplySize, productSize } from '../core/size.ts';
+
+export interface EmbedInputs {
+  /** (V, D) f32, f16 or bf16; rows padded to a multiple of 8 values, as `packMatrix` makes them */
+  readonly table: TensorRef;
+  /** (L) or (B, L) u32 */
+  readonly tokens: TensorRef;
+}
+
+export interface EmbedOptions {
+  /** Multiplies every value; 1 when absent. */
+  readonly scale?: number;
+}
+
+const WORKGROUP_SIZE = 64;
+
+/**
+ * Rows of the embedding table: `y[..., :] = scale * table[tokens[...], :]`. A token outside of the vocabulary gives a
+ * row of zeros: the GPU cannot raise an error.
+ *
+ * @returns (L, D) or (B, L, D) f32, rows at a multiple of 4 values
+ * @throws ShapeError if `table` is no (V, D) matrix of a dtype above or `tokens` is not u32; ArgumentError if the rows
+ *   of `table` are not padded
+ *
+ * Cost: D flops, 4 D bytes and a row of the table for each token.
+ */
+export function embed(recording: Recording, inputs: EmbedInputs, options: EmbedOptions = {}): TensorRef {
+  const { table, tokens } = inputs;
+  requireDtype('embed', 'table', table, 'f32', 'f16', 'bf16');
+  requireDtype('embed', 'tokens', tokens, 'u32');
+  const [tableRows, tableWidth] = requireRank('embed', 'table', table, ['V', 'D']);
+  const vocabSize = requireStatic('embed', 'V', tableRows);
+  const hiddenSize = requireStatic('embed', 'D', tableWidth);
+  const { offset } = table;
+  const padded = table.rowStride % ROW_ALIGNMENT === 0 && typeof offset === 'number' && offset % ROW_ALIGNMENT === 0;
+  requireArgument(
+    padded,
+    `embed: the rows of 'table' lie ${table.rowStride} values apart; ${ROW_ALIGNMENT} must divide that.`,
+    'Pad them with packMatrix or matrixRowStride.',
+  );
+  const tokensWidth = tokens.shape[tokens.shape.length - 1] ?? 1;
+  const rows = productSize(tokens.shape);
+  const octets = Math.ceil(hiddenSize / 8);
+  const rowStride = Math.ceil(hiddenSize / 4) * 4;
+  const y = recording.scratch('embed.y', 'f32', [...tokens.shape, hiddenSize], rowStride);
+  recording.dispatch(embedShader, {
+    bindings: { table, tokens, y },
+    params: {
+      rows,
+      octets,
+      quads: rowStride / 4,
+      vocabSize,
+      tableOffset: Number(offset) / ROW_ALIGNMENT,
+      tableStride: table.rowStride / ROW_ALIGNMENT,
+      tokensOffset: tokens.offset,
+      tokensWidth,
+      tokensStride: strideOfRows('tokens', tokens, 1),
+      scale: options.scale ?? 1,
+    },
+    overrides: { WORKGROUP_SIZE },
+    choices: { table: table.dtype === 'f16' || table.dtype === 'bf16' ? table.dtype : 'f32' },
+    workgroups: flatGrid(ceilDivSize(multiplySize(rows, octets), WORKGROUP_SIZE)),
+  });
+  return y;
+}

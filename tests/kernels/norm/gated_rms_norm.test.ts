@@ -1,0 +1,84 @@
+import type { Recording, TensorRef } from '@mambalab/kernels';
+import { ArgumentError, columns, gatedRmsNorm, run, ShapeError } from '@mambalab/kernels';
+import { gatedRmsNorm as reference } from '@mambalab/kernels/reference';
+import { describe, expect, it } from 'vitest';
+import { openTestDevice, simdChoices } from '../../support/gpu.ts';
+import { expectClose, normalTensor, Random } from '../../support/numbers.ts';
+
+const device = await openTestDevice();
+// One rounding of exp and of a sum of at most 8192 squares.
+const TOLERANCE = { rtol: 4e-6, atol: 4e-6 };
+
+describe.each(simdChoices(device))('gatedRmsNorm %o', (force) => {
+  it.each([
+    // rows, width, groups: 16-byte loads
+    [1, 16, 1],
+    [3, 128, 8],
+    [2, 1020, 1],
+    [2, 1024, 1],
+    [2, 1028, 1],
+    [1, 8192, 1],
+    [3, 2048, 2],
+    // single loads
+    [2, 1, 1],
+    [1, 255, 1],
+    [2, 257, 1],
+    [2, 513, 1],
+    [3, 30, 5],
+  ])('normalises %i rows of %i in %i groups', async (rows, width, groups) => {
+    const random = new Random(rows * 10_007 + width + groups);
+    const x = normalTensor(random, [rows, width], 3);
+    const z = normalTensor(random, [rows, width], 2);
+    const weight = normalTensor(random, [width]);
+    for (const normBeforeGate of [false, true]) {
+      const options = { groups, eps: 1e-5, normBeforeGate };
+      const y = await run(device, gatedRmsNorm, { x, z, weight }, options, { force, poison: true });
+      const expected = reference({ x: x.data, z: z.data, weight: weight.data }, { rows, width, ...options });
+      expectClose(y.data, expected, TOLERANCE);
+      expect(y.shape).toEqual([rows, width]);
+    }
+  });
+
+  it.each([4, 6, 7])('reads slices of a projection that begin at column %i', async (start) => {
+    const [rows, width] = [3, 36];
+    const random = new Random(start);
+    const wide = normalTensor(random, [rows, 96]);
+    const weight = normalTensor(random, [width]);
+    const kernel = (recording: Recording, inputs: { wide: TensorRef; weight: TensorRef }): TensorRef =>
+      gatedRmsNorm(recording, {
+        x: columns(inputs.wide, start, start + width),
+        z: columns(inputs.wide, start + width, start + 2 * width),
+        weight: inputs.weight,
+      });
+    const y = await run(device, kernel, { wide, weight }, undefined, { force, poison: true });
+    const slice = (column: number): number[] =>
+      Array.from(
+        { length: rows * width },
+        (_, i) => wide.data[Math.floor(i / width) * 96 + column + (i % width)] ?? NaN,
+      );
+    const inputs = { x: slice(start), z: slice(start + width), weight: weight.data };
+    expectClose(y.data, reference(inputs, { rows, width, eps: 1e-5 }), TOLERANCE);
+  });
+});
+
+it('does not overflow where the gate is far from 0', async () => {
+  const z = { data: Float32Array.from([-200, -100, -90, 0, 90, 100, 200, 1]), shape: [1, 8], dtype: 'f32' } as const;
+  const ones = { data: new Float32Array(8).fill(1), shape: [1, 8], dtype: 'f32' } as const;
+  const weight = { ...ones, shape: [8] };
+  const y = await run(device, gatedRmsNorm, { x: ones, z, weight }, {}, { poison: true });
+  const inputs = { x: ones.data, z: z.data, weight: ones.data };
+  expectClose(y.data, reference(inputs, { rows: 1, width: 8, eps: 1e-5 }), TOLERANCE);
+});
+
+it('refuses groups, gates and weights that do not fit', async () => {
+  const random = new Random(1);
+  const x = normalTensor(random, [2, 8]);
+  const weight = normalTensor(random, [8]);
+  await expect(run(device, gatedRmsNorm, { x, z: x, weight }, { groups: 3 })).rejects.toThrow(ArgumentError);
+  await expect(run(device, gatedRmsNorm, { x, z: normalTensor(random, [2, 9]), weight }, {})).rejects.toThrow(
+    ShapeError,
+  );
+  await expect(run(device, gatedRmsNorm, { x, z: x, weight: normalTensor(random, [9]) }, {})).rejects.toThrow(
+    ShapeError,
+  );
+});
