@@ -16,6 +16,8 @@ export interface SizeExpression {
   readonly key: string;
   /** Largest value, reached when every named size is at its maximum (all operations below are monotone). */
   readonly maximum: number;
+  /** Every value is a multiple of this; 1 when absent. Kernels find from it whether a view is aligned. */
+  readonly divisor?: number;
   evaluate(values: SizeValues): number;
 }
 
@@ -62,8 +64,28 @@ function combine(a: Size, b: Size, operator: string, apply: (x: number, y: numbe
   return {
     key: `(${sizeKey(a)}${operator}${sizeKey(b)})`,
     maximum: apply(maximumSize(a), maximumSize(b)),
+    divisor: combinedDivisor(divisorOf(a), divisorOf(b), operator),
     evaluate: (values) => apply(evaluateSize(a, values), evaluateSize(b, values)),
   };
+}
+
+/** Largest number that every value of a size is known to be a multiple of; 0 for the number 0. */
+function divisorOf(size: Size): number {
+  return typeof size === 'number' ? size : (size.divisor ?? 1);
+}
+
+function combinedDivisor(a: number, b: number, operator: string): number {
+  if (operator === '*') return a * b;
+  return operator === '/' ? 1 : greatestCommonDivisor(a, b);
+}
+
+function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b);
+}
+
+/** Whether every value of a size is known to be a multiple of `divisor`. */
+export function isMultiple(size: Size, divisor: number): boolean {
+  return divisorOf(size) % divisor === 0;
 }
 
 /** a + b */

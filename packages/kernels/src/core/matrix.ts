@@ -1,0 +1,186 @@
+import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from './checks.ts';
+import { ROW_ALIGNMENT } from './dtype.ts';
+import { ShapeError } from './errors.ts';
+import type { Recording, TensorRef } from './recording.ts';
+import { strideOfRows } from './recording.ts';
+import type { Size } from './size.ts';
+import { ceilDivSize, flatGrid, isMultiple, maximumSize } from './size.ts';
+
+// What the families of matrix products share on the host: checks, parameters, tile shapes and grids.
+
+/** Activation functions by name, numbered as in `wgsl/shared/activations.wgsl`. */
+const ACTIVATIONS = { none: 0, silu: 1, gelu: 2, geluTanh: 3, relu: 4, relu2: 5 } as const;
+
+export type ActivationName = keyof typeof ACTIVATIONS;
+
+/** Dtypes of weight matrices, the axis `weight` of shaders. */
+export type WeightDtype = 'f32' | 'f16' | 'bf16';
+
+/** Most rows of x that matrix-vector kernels take: up to four share one read of the weights. */
+export const MATVEC_MAX_ROWS = 8;
+
+/** A weight matrix (N, K) as shaders address it, in values. */
+export interface MatrixView {
+  readonly dtype: WeightDtype;
+  readonly outputs: number;
+  readonly inner: number;
+  readonly offset: Size;
+  readonly stride: number;
+}
+
+/** A tensor of rows as shaders address it, in values. */
+export interface RowsView {
+  readonly rows: Size;
+  readonly offset: Size;
+  readonly stride: number;
+  /** Whether every row begins at a multiple of 16 bytes. */
+  readonly aligned: boolean;
+}
+
+/** @throws ArgumentError if there is no activation of that name */
+export function activationNumber(kernel: string, name: ActivationName = 'none'): number {
+  requireArgument(
+    Object.hasOwn(ACTIVATIONS, name),
+    `${kernel}: there is no activation '${name}'.`,
+    `Use one of: ${Object.keys(ACTIVATIONS).join(', ')}.`,
+  );
+  return ACTIVATIONS[name];
+}
+
+/** @throws ShapeError unless the tensor is an (N, K) matrix of f32, f16 or bf16 whose rows are 16-byte aligned */
+export function requireMatrix(kernel: string, name: string, tensor: TensorRef): MatrixView {
+  requireDtype(kernel, name, tensor, 'f32', 'f16', 'bf16');
+  const [outputs, inner] = requireRank(kernel, name, tensor, ['N', 'K']);
+  const stride = strideOfRows(name, tensor, 1);
+  if (stride % ROW_ALIGNMENT !== 0 || !isMultiple(tensor.offset, ROW_ALIGNMENT)) {
+    throw new ShapeError(
+      `${kernel}: rows of '${name}' must begin at multiples of ${ROW_ALIGNMENT} values; found rows ${stride} apart.`,
+      'Pad the rows with packMatrix, or give the row stride matrixRowStride(dtype, width).',
+    );
+  }
+  return {
+    dtype: tensor.dtype as WeightDtype,
+    outputs: requireStatic(kernel, `N of '${name}'`, outputs),
+    inner: requireStatic(kernel, `K of '${name}'`, inner),
+    offset: tensor.offset,
+    stride,
+  };
+}
+
+/** @throws ShapeError unless the tensor is (M, width) f32 */
+export function requireRows(kernel: string, name: string, tensor: TensorRef, width: number): RowsView {
+  requireDtype(kernel, name, tensor, 'f32');
+  const [rows = 0] = requireRank(kernel, name, tensor, ['M', 'K']);
+  requireShape(kernel, name, tensor, [rows, width]);
+  const stride = strideOfRows(name, tensor, 1);
+  return { rows, offset: tensor.offset, stride, aligned: stride % 4 === 0 && isMultiple(tensor.offset, 4) };
+}
+
+/** @throws ShapeError unless the vector is absent or (width) f32 */
+export function requireVector(kernel: string, name: string, tensor: TensorRef | undefined, width: number): void {
+  if (tensor === undefined) return;
+  requireDtype(kernel, name, tensor, 'f32');
+  requireShape(kernel, name, tensor, [width]);
+}
+
+/**
+ * Where a product goes: into the residual, into `out`, or into a new scratch whose rows are 16-byte aligned.
+ *
+ * @throws ArgumentError if both are given; ShapeError if one is not (M, N) f32
+ */
+export function productOutput(
+  recording: Recording,
+  kernel: string,
+  shape: readonly [Size, number],
+  given: { readonly residual?: TensorRef | undefined; readonly out?: TensorRef | undefined },
+): { readonly tensor: TensorRef; readonly view: RowsView } {
+  const { residual, out } = given;
+  requireArgument(
+    residual === undefined || out === undefined,
+    `${kernel}: 'residual' is updated in place, so that 'out' has no use.`,
+    'Give one of them.',
+  );
+  const [rows, outputs] = shape;
+  for (const [name, tensor] of [
+    ['residual', residual],
+    ['out', out],
+  ] as const) {
+    if (tensor !== undefined) requireShape(kernel, name, tensor, shape);
+  }
+  const tensor =
+    residual ?? out ?? recording.scratch(`${kernel}.y`, 'f32', [rows, outputs], Math.ceil(outputs / 4) * 4);
+  return { tensor, view: requireRows(kernel, residual === undefined ? 'out' : 'residual', tensor, outputs) };
+}
+
+/** Overrides of `wgsl/shared/tile.wgsl`; a type, so that it can stand where a record of numbers is asked for. */
+export type TileShape = {
+  readonly THREADS_M: number;
+  readonly THREADS_N: number;
+  readonly THREAD_ROWS: 4 | 8;
+  readonly THREAD_COLUMNS: 4 | 8;
+};
+
+/** Tiles of a product: rows and columns of outputs of one workgroup. */
+export const tileRows = (tile: TileShape): number => tile.THREADS_M * tile.THREAD_ROWS;
+export const tileColumns = (tile: TileShape): number => tile.THREADS_N * tile.THREAD_COLUMNS;
+
+export const TILES = {
+  '16x64': { THREADS_M: 4, THREADS_N: 16, THREAD_ROWS: 4, THREAD_COLUMNS: 4 },
+  '32x64': { THREADS_M: 8, THREADS_N: 16, THREAD_ROWS: 4, THREAD_COLUMNS: 4 },
+  '64x64': { THREADS_M: 8, THREADS_N: 16, THREAD_ROWS: 8, THREAD_COLUMNS: 4 },
+  '128x128': { THREADS_M: 16, THREADS_N: 16, THREAD_ROWS: 8, THREAD_COLUMNS: 8 },
+} as const satisfies Readonly<Record<string, TileShape>>;
+
+/** Workgroups below which large tiles would leave compute units idle. */
+const BUSY_WORKGROUPS = 256;
+
+/** The tile for a product of up to `rows` by `columns` outputs. */
+export function chooseTile(rows: number, columns: number): TileShape {
+  if (rows <= 16) return TILES['16x64'];
+  if (rows <= 32) return TILES['32x64'];
+  const large = Math.ceil(rows / 128) * Math.ceil(columns / 128);
+  return large >= BUSY_WORKGROUPS ? TILES['128x128'] : TILES['64x64'];
+}
+
+/** Overrides of matrix-vector shaders. */
+export type VectorShape = {
+  readonly WORKGROUP_SIZE: number;
+  /** Outputs of one workgroup: 1, 2 or 4. */
+  readonly ROWS: 1 | 2 | 4;
+  /** Rows of x of one workgroup: 1, 2 or 4. */
+  readonly X_ROWS: 1 | 2 | 4;
+};
+
+/** The shape for up to `rows` rows of x with an (outputs, inner) matrix. */
+export function chooseVector(rows: number, { dtype, outputs, inner }: MatrixView): VectorShape {
+  const loads = Math.ceil(inner / (dtype === 'f32' ? 4 : 8));
+  // About four 16-byte loads of each row for an invocation: enough to unroll, few enough to keep many in flight.
+  let size = 32;
+  while (size < 256 && size * 4 < loads) size *= 2;
+  return {
+    WORKGROUP_SIZE: size,
+    ROWS: outputs >= 4096 ? 4 : outputs >= 2048 ? 2 : 1,
+    X_ROWS: rows <= 1 ? 1 : rows <= 2 ? 2 : 4,
+  };
+}
+
+/** Grid of a matrix-vector shader whose workgroups make `perWorkgroup` outputs each. */
+export function vectorGrid(
+  rows: Size,
+  outputs: number,
+  shape: VectorShape,
+  perWorkgroup: number,
+): readonly [Size, Size, Size] {
+  const [x, y] = flatGrid(Math.ceil(outputs / perWorkgroup));
+  return [x, y, ceilDivSize(rows, shape.X_ROWS)];
+}
+
+/** @throws ShapeError if a matrix-vector kernel would get too many rows */
+export function requireFewRows(kernel: string, rows: Size): number {
+  const most = maximumSize(rows);
+  if (most <= MATVEC_MAX_ROWS) return most;
+  throw new ShapeError(
+    `${kernel}: x may have up to ${MATVEC_MAX_ROWS} rows; found up to ${most}.`,
+    'Use matmul for more rows.',
+  );
+}

@@ -1,0 +1,169 @@
+import type { TensorRef } from '@mambalab/kernels';
+import {
+  ArgumentError,
+  columns,
+  Executor,
+  matmul,
+  namedSize,
+  packMatrix,
+  Recording,
+  run,
+  ShapeError,
+  TILES,
+} from '@mambalab/kernels';
+import { matmul as reference } from '@mambalab/kernels/reference';
+import { describe, expect, it } from 'vitest';
+import { openTestDevice } from '../../support/gpu.ts';
+import { ACTIVATIONS, expectProduct, spacedRows, WEIGHT_DTYPES, weightMatrix } from '../../support/matrices.ts';
+import { expectSameBits, normalTensor, Random } from '../../support/numbers.ts';
+
+// f32 sums in another order than the reference's: 1e-5 of the sum of magnitudes (see expectProduct).
+const device = await openTestDevice();
+const executor = new Executor(device, { poison: true });
+const settings = { poison: true, executor };
+
+describe.each(WEIGHT_DTYPES)('matmul with %s weights', (dtype) => {
+  it.each([
+    [1, 8, 1],
+    [9, 20, 7],
+    [16, 16, 64],
+    [17, 17, 65],
+    [33, 32, 63],
+    [2, 172, 130],
+    [64, 77, 77],
+    [65, 40, 66],
+    [83, 64, 2],
+    [33, 193, 1],
+  ])('multiplies %i rows of %i by %i outputs', async (rows, inner, outputs) => {
+    const random = new Random(rows * 1009 + inner * 31 + outputs);
+    const x = normalTensor(random, [rows, inner]);
+    const weight = weightMatrix(random, [outputs, inner], dtype);
+    const y = await run(device, matmul, { x, weight: weight.tensor }, {}, settings);
+    expect(y.shape).toEqual([rows, outputs]);
+    const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
+    expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });
+  });
+
+  it.each(Object.keys(TILES) as (keyof typeof TILES)[])('agrees in the tile %s', async (name) => {
+    const [rows, inner, outputs] = [131, 40, 133];
+    const random = new Random(name.length);
+    const x = normalTensor(random, [rows, inner]);
+    const weight = weightMatrix(random, [outputs, inner], dtype);
+    const y = await run(device, matmul, { x, weight: weight.tensor }, { tile: TILES[name] }, settings);
+    const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
+    expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });
+  });
+});
+
+describe('the ends of matmul', () => {
+  const [rows, inner, outputs] = [5, 24, 10];
+  const random = new Random(5);
+  const x = normalTensor(random, [rows, inner]);
+  const weight = weightMatrix(random, [outputs, inner], 'f16');
+  const bias = normalTensor(random, [outputs]);
+  const residual = normalTensor(random, [rows, outputs]);
+
+  it.each(ACTIVATIONS)('applies bias, %s, scale and residual', async (activation) => {
+    const options = { activation, scale: -0.5 };
+    const y = await run(device, matmul, { x, weight: weight.tensor, bias, residual }, options, settings);
+    const expected = reference(
+      { x: x.data, weight: weight.values, bias: bias.data, residual: residual.data },
+      { rows, inner, outputs, ...options },
+    );
+    expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner }, activation);
+  });
+
+  it('reads columns of a wider tensor, and nothing beside them', async () => {
+    for (const [from, stride] of [
+      [8, 40],
+      [3, 37],
+    ] as const) {
+      const wide = spacedRows(x.data, inner, stride);
+      const data = new Float32Array(rows * stride).fill(NaN);
+      data.set(wide.data.subarray(0, data.length - from), from);
+      const slice = (
+        recording: Recording,
+        inputs: { readonly wide: TensorRef; readonly weight: TensorRef },
+      ): TensorRef => matmul(recording, { x: columns(inputs.wide, from, from + inner), weight: inputs.weight });
+      const inputs = { wide: { data, shape: [rows, stride], dtype: 'f32' as const }, weight: weight.tensor };
+      const y = await run(device, slice, inputs, {}, settings);
+      const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
+      expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });
+    }
+  });
+
+  it('keeps NaN behind short rows out of the sums', async () => {
+    const width = inner - 3;
+    const narrow = normalTensor(random, [rows, width]);
+    const w = weightMatrix(random, [outputs, width], 'f16');
+    const y = await run(device, matmul, { x: spacedRows(narrow.data, width, inner), weight: w.tensor }, {}, settings);
+    const expected = reference({ x: narrow.data, weight: w.values }, { rows, inner: width, outputs });
+    expectProduct(y.data, expected, { x: narrow.data, weight: w.values, inner: width });
+  });
+
+  it('writes into columns of another tensor and leaves the rest', async () => {
+    for (const [from, width] of [
+      [4, 20],
+      [5, 21],
+    ] as const) {
+      const target = normalTensor(random, [rows, width]);
+      const into = (
+        recording: Recording,
+        inputs: { readonly x: TensorRef; readonly weight: TensorRef; readonly target: TensorRef },
+      ): TensorRef => {
+        matmul(recording, { x: inputs.x, weight: inputs.weight, out: columns(inputs.target, from, from + outputs) });
+        return inputs.target;
+      };
+      const y = await run(device, into, { x, weight: weight.tensor, target }, {}, settings);
+      const inside = (i: number): boolean => i % width >= from && i % width < from + outputs;
+      const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
+      expectProduct(
+        y.data.filter((_, i) => inside(i)),
+        expected,
+        { x: x.data, weight: weight.values, inner },
+      );
+      expectSameBits(
+        y.data.filter((_, i) => !inside(i)),
+        target.data.filter((_, i) => !inside(i)),
+      );
+    }
+  });
+
+  it('runs one recording for many lengths', async () => {
+    const length = namedSize('length', 40);
+    const recording = new Recording(device.capabilities);
+    const refs = {
+      x: recording.external('x', 'f32', [length, inner]),
+      weight: recording.external('weight', 'f16', [outputs, inner], weight.tensor.rowStride),
+    };
+    recording.keep('y', matmul(recording, refs));
+    const plan = await executor.compile(recording);
+    const long = normalTensor(random, [40, inner]);
+    const bound = plan.bind({ x: device.upload('x', long), weight: device.upload('weight', weight.tensor) });
+    for (const rowsNow of [40, 1, 33]) {
+      bound.submit({ length: rowsNow });
+      const read = await device.read(plan.output('y'));
+      const stride = read.rowStride ?? outputs;
+      const values = read.data.subarray(0, rowsNow * stride).filter((_, i) => i % stride < outputs);
+      const used = long.data.subarray(0, rowsNow * inner);
+      const expected = reference({ x: used, weight: weight.values }, { rows: rowsNow, inner, outputs });
+      expectProduct(values, expected, { x: used, weight: weight.values, inner });
+    }
+    plan.dispose();
+  });
+
+  it('refuses what does not fit', async () => {
+    const narrow = packMatrix(new Float32Array(8 * outputs), [outputs, 8], 'f32');
+    const unpadded = normalTensor(random, [3, 20]);
+    const attempt = (
+      inputs: Parameters<typeof run<Parameters<typeof matmul>[1], object, TensorRef>>[2],
+      options = {},
+    ): Promise<unknown> => run(device, matmul, inputs, options, settings);
+    await expect(attempt({ x, weight: narrow })).rejects.toThrow(ShapeError);
+    await expect(attempt({ x: normalTensor(random, [2, 20]), weight: unpadded })).rejects.toThrow(/rows of 'weight'/);
+    await expect(attempt({ x, weight: weight.tensor, bias: normalTensor(random, [3]) })).rejects.toThrow(ShapeError);
+    await expect(attempt({ x: weight.tensor, weight: weight.tensor })).rejects.toThrow(ShapeError);
+    await expect(attempt({ x, weight: weight.tensor, residual, out: residual })).rejects.toThrow(ArgumentError);
+    await expect(attempt({ x, weight: weight.tensor }, { activation: 'swish' })).rejects.toThrow(ArgumentError);
+  });
+});

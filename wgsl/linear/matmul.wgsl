@@ -1,0 +1,150 @@
+// y[m, n] = residual[m, n] + scale * act(sum_k x[m, k] weight[n, k] + bias[n])
+// Source: the linear layer of a checkpoint (weight is (outputs, inputs)).
+// Work: one workgroup a tile of TILE_M * TILE_N outputs; M tiles run fastest, so that neighbours share weights in L2.
+// Workgroup memory: 64 (TILE_M + TILE_N) bytes: 16 KiB at 128 * 128, 8 KiB at 64 * 64.
+// Barriers: before a tile is staged (the last one has been read) and after (it is whole). The next tile is loaded to
+//   registers while this one is multiplied. Requirements: none.
+//! axis weight: f32 | f16 | bf16
+//! axis access: vector | scalar
+import package::shared::activations::activate;
+import package::shared::tile::{THREADS_M, THREADS_N, THREAD_ROWS, THREAD_COLUMNS, TILE_K, Sums, stageX, stageW, multiplyTiles};
+import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
+
+struct Params {
+  rows: u32,
+  outputs: u32,
+  inner: u32,
+  xOffset: u32,
+  xStride: u32,
+  weightOffset: u32,
+  weightStride: u32,
+  biasOffset: u32,
+  yOffset: u32,
+  yStride: u32,
+  scale: f32,
+}
+
+override ACTIVATION: u32 = 0u;
+override HAS_BIAS: bool = false;
+override HAS_RESIDUAL: bool = false;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (M, K) from xOffset, rows xStride apart; both are multiples of 4 for vector access
+@if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
+// (N, K) from weightOffset, rows weightStride apart (multiples of 8), 16 bytes an element
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
+// (N)
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+// (M, N) from yOffset, rows yStride apart (multiples of 4 for vector access); holds the residual first
+@if(access_vector) @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+// x[row, k .. k + 3], zero outside of the matrix: what lies behind a row may be anything, NaN included.
+fn loadX(row: u32, k: u32) -> vec4<f32> {
+  if (row >= params.rows || k >= params.inner) { return vec4<f32>(0.0); }
+  let start = params.xOffset + row * params.xStride;
+  let left = params.inner - k;
+  @if(access_vector) let values = x[(start + k) / 4u];
+  @if(access_scalar) let last = start + params.inner - 1u;
+  @if(access_scalar) let values = vec4<f32>(x[start + k], x[min(start + k + 1u, last)], x[min(start + k + 2u, last)], x[min(start + k + 3u, last)]);
+  return select(vec4<f32>(0.0), values, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left));
+}
+
+// One load of weight[row, k ...], zero outside of the matrix.
+fn loadWeight(row: u32, k: u32) -> vec4<u32> {
+  if (row >= params.outputs || k >= params.inner) { return vec4<u32>(0u); }
+  return weight[(params.weightOffset + row * params.weightStride + k) / VALUES_PER_LOAD];
+}
+
+fn writeRow(row: u32, column: u32, sums: vec4<f32>) {
+  if (row >= params.rows || column >= params.outputs) { return; }
+  let last = params.outputs - 1u;
+  var values = sums;
+  if (HAS_BIAS) {
+    let at = params.biasOffset + column;
+    let end = params.biasOffset + last;
+    values += vec4<f32>(bias[at], bias[min(at + 1u, end)], bias[min(at + 2u, end)], bias[min(at + 3u, end)]);
+  }
+  values = params.scale * activate(ACTIVATION, values);
+  let at = params.yOffset + row * params.yStride + column;
+  @if(access_vector) {
+    if (column + 3u <= last) {
+      if (HAS_RESIDUAL) { values += y[at / 4u]; }
+      y[at / 4u] = values;
+      return;
+    }
+  }
+  for (var i = 0u; i < min(4u, params.outputs - column); i++) {
+    @if(access_vector) {
+      if (HAS_RESIDUAL) { values[i] += y[at / 4u][i]; }
+      y[at / 4u][i] = values[i];
+    }
+    @if(access_scalar) {
+      if (HAS_RESIDUAL) { values[i] += y[at + i]; }
+      y[at + i] = values[i];
+    }
+  }
+}
+
+fn writeBlock(row: u32, column: u32, sums: mat4x4<f32>) {
+  writeRow(row, column, sums[0]);
+  writeRow(row + 1u, column, sums[1]);
+  writeRow(row + 2u, column, sums[2]);
+  writeRow(row + 3u, column, sums[3]);
+}
+
+@compute @workgroup_size(THREADS_N, THREADS_M)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let tileRow = workgroup.x * THREADS_M * THREAD_ROWS;
+  let tileColumn = workgroup.y * THREADS_N * THREAD_COLUMNS;
+  // Blocks of x go to the first invocations, blocks of weights to the last ones: with large tiles nobody has both.
+  let xStages = local < THREADS_M * THREAD_ROWS / 4u * (TILE_K / 4u);
+  let xBlock = local / (TILE_K / 4u);
+  let xK = local % (TILE_K / 4u) * 4u;
+  let other = THREADS_M * THREADS_N - 1u - local;
+  let wStages = other < THREADS_N * THREAD_COLUMNS / 4u * (TILE_K / VALUES_PER_LOAD);
+  let wBlock = other / (TILE_K / VALUES_PER_LOAD);
+  let wK = other % (TILE_K / VALUES_PER_LOAD) * VALUES_PER_LOAD;
+  let xRow = tileRow + xBlock * 4u;
+  let wRow = tileColumn + wBlock * 4u;
+
+  var sums: Sums;
+  var xs: mat4x4<f32>;
+  var w0: vec4<u32>;
+  var w1: vec4<u32>;
+  var w2: vec4<u32>;
+  var w3: vec4<u32>;
+  let tiles = (params.inner + TILE_K - 1u) / TILE_K;
+  for (var tile = 0u; tile <= tiles; tile++) {
+    if (tile > 0u) {
+      workgroupBarrier();
+      if (xStages) { stageX(xBlock, xK, xs); }
+      if (wStages) {
+        stageW(wBlock, wK, mat4x4<f32>(unpackLow(w0), unpackLow(w1), unpackLow(w2), unpackLow(w3)));
+        @if(!weight_f32) stageW(wBlock, wK + 4u, mat4x4<f32>(unpackHigh(w0), unpackHigh(w1), unpackHigh(w2), unpackHigh(w3)));
+      }
+      workgroupBarrier();
+    }
+    if (tile < tiles) {
+      let k = tile * TILE_K;
+      if (xStages) {
+        xs = mat4x4<f32>(loadX(xRow, k + xK), loadX(xRow + 1u, k + xK), loadX(xRow + 2u, k + xK), loadX(xRow + 3u, k + xK));
+      }
+      if (wStages) {
+        w0 = loadWeight(wRow, k + wK);
+        w1 = loadWeight(wRow + 1u, k + wK);
+        w2 = loadWeight(wRow + 2u, k + wK);
+        w3 = loadWeight(wRow + 3u, k + wK);
+      }
+    }
+    if (tile > 0u) { multiplyTiles(&sums, local / THREADS_N, local % THREADS_N); }
+  }
+
+  let row = tileRow + local / THREADS_N * 4u;
+  let column = tileColumn + local % THREADS_N * 4u;
+  writeBlock(row, column, sums.upperLeft);
+  if (THREAD_ROWS == 8u) { writeBlock(row + 4u * THREADS_M, column, sums.lowerLeft); }
+  if (THREAD_COLUMNS == 8u) { writeBlock(row, column + 4u * THREADS_N, sums.upperRight); }
+  if (THREAD_ROWS == 8u && THREAD_COLUMNS == 8u) { writeBlock(row + 4u * THREADS_M, column + 4u * THREADS_N, sums.lowerRight); }
+}
