@@ -14,6 +14,7 @@ export type { ExecutorOptions } from './core/executor.ts';
 export { passMicroseconds, profilePlan, timePasses } from './core/profile.ts';
 export type { DispatchTime, PassTime } from './core/profile.ts';
 export { planScratch, stagesOf } from './core/liveness.ts';
+export { ReadbackRing } from './core/ring.ts';
 export { run } from './core/run.ts';
 export type { HostValues, Kernel, RunOptions } from './core/run.ts';
 export * from './families.ts';

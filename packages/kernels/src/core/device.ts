@@ -154,6 +154,40 @@ export class Device {
     return tensor;
   }
 
+  /**
+   * Writes words into a tensor, from `wordOffset` on. Bytes that were submitted before are not affected.
+   *
+   * @throws ShapeError if they do not fit
+   */
+  write(tensor: Tensor, data: Float32Array | Uint32Array | Int32Array, wordOffset = 0): void {
+    this.check();
+    if (wordOffset * 4 + data.byteLength > tensor.byteLength) {
+      throw new ShapeError(
+        `'${tensor.label}' has ${tensor.byteLength} bytes; found ${data.byteLength} to write from byte ${wordOffset * 4}.`,
+        'Write no more than the tensor holds.',
+      );
+    }
+    const start = tensor.byteOffset + wordOffset * 4;
+    this.gpu.queue.writeBuffer(tensor.buffer, start, data as Float32Array<ArrayBuffer>);
+  }
+
+  /** Sets tensors to zero bytes, after everything that was submitted before. */
+  clear(tensors: Iterable<Tensor>): void {
+    this.check();
+    const encoder = this.gpu.createCommandEncoder({ label: 'device/clear' });
+    for (const { buffer, byteOffset, byteLength } of tensors) encoder.clearBuffer(buffer, byteOffset, byteLength);
+    this.gpu.queue.submit([encoder.finish()]);
+  }
+
+  /** Copies the first bytes of one tensor over another, after everything that was submitted before. */
+  copy(source: Tensor, target: Tensor): void {
+    this.check();
+    const encoder = this.gpu.createCommandEncoder({ label: 'device/copy' });
+    const bytes = Math.min(source.byteLength, target.byteLength);
+    encoder.copyBufferToBuffer(source.buffer, source.byteOffset, target.buffer, target.byteOffset, bytes);
+    this.gpu.queue.submit([encoder.finish()]);
+  }
+
   /** Reads bytes of a buffer back, after everything that was submitted before. */
   async readBuffer(buffer: GPUBuffer, byteOffset = 0, byteLength: number = buffer.size - byteOffset): Promise<ArrayBuffer> {
     this.check();

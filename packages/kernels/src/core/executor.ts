@@ -122,7 +122,11 @@ export class Executor {
     constants: Readonly<Record<string, number>>,
   ): Promise<GPUComputePipeline> {
     const gpu = this.device.gpu;
-    const module = gpu.createShaderModule({ label: shader.name, code: specialize(shader, variant, constants) });
+    const code = specialize(shader, variant, constants);
+    // A wrong text is reported below, with its messages; nobody else may find the error in addition.
+    gpu.pushErrorScope('validation');
+    const module = gpu.createShaderModule({ label: shader.name, code });
+    void gpu.popErrorScope();
     try {
       return await gpu.createComputePipelineAsync({
         label: shader.name,
@@ -229,7 +233,10 @@ export class Plan {
   setSizes(values: SizeValues): void {
     if (!this.#dynamic) return;
     const key = JSON.stringify(values);
-    if (key !== this.#written) this.#write(values);
+    if (key === this.#written) return;
+    // Sizes that are refused may leave the grid half changed: the next ones are written whatever they are.
+    this.#written = '';
+    this.#write(values);
     this.#written = key;
   }
 

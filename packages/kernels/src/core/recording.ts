@@ -111,7 +111,7 @@ export class Recording {
   /**
    * A tensor that the caller of the plan binds by name: a weight, a state, an input.
    *
-   * @throws ArgumentError if the name is taken by a tensor of another shape or dtype.
+   * @throws ArgumentError if the name is taken by a tensor of another shape, row stride or dtype.
    */
   external(name: string, dtype: Dtype, shape: readonly Size[], rowStride?: number): TensorRef {
     const existing = this.externals.get(name);
@@ -119,7 +119,8 @@ export class Recording {
       const same =
         existing.dtype === dtype &&
         existing.shape.length === shape.length &&
-        existing.shape.every((size, axis) => sameSize(size, shape[axis] ?? -1));
+        existing.shape.every((size, axis) => sameSize(size, shape[axis] ?? -1)) &&
+        (rowStride === undefined || rowStride === existing.rowStride);
       if (!same) {
         throw new ArgumentError(
           `The recording has '${name}' as ${existing.dtype} ${formatShape(existing.shape)} already; found ${dtype} ${formatShape(shape)}.`,

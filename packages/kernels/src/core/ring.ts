@@ -1,0 +1,65 @@
+import type { Device } from './device.ts';
+import { BUFFER_USAGE } from './device.ts';
+import { ArgumentError } from './errors.ts';
+import type { BoundPlan } from './executor.ts';
+import type { Tensor } from './tensor.ts';
+
+/**
+ * Reads a small tensor back after each of many runs without making the GPU wait: each run is submitted together with
+ * a copy into one of a few staging buffers, and the next runs can be submitted before the first result arrives.
+ */
+export class ReadbackRing {
+  readonly #device: Device;
+  readonly #source: Tensor;
+  readonly #free: GPUBuffer[];
+  readonly #all: readonly GPUBuffer[];
+
+  /**
+   * @param source the tensor to read, of u32 values
+   * @param slots how many results may be on their way at the same time
+   */
+  constructor(device: Device, source: Tensor, slots: number) {
+    this.#device = device;
+    this.#source = source;
+    this.#all = Array.from({ length: slots }, (_, slot) =>
+      device.createBuffer(`ring/${slot}`, source.byteLength, BUFFER_USAGE.MAP_READ | BUFFER_USAGE.COPY_DST),
+    );
+    this.#free = [...this.#all];
+  }
+
+  /** How many further results may be asked for now. */
+  get free(): number {
+    return this.#free.length;
+  }
+
+  /**
+   * Submits one run and resolves with what the tensor holds after it. Results arrive in the order of submission.
+   *
+   * @throws ArgumentError if no slot is free; rejects with DeviceLostError if the device goes away
+   */
+  async submit(plan: BoundPlan): Promise<Uint32Array> {
+    const device = this.#device;
+    device.check();
+    const staging = this.#free.shift();
+    if (staging === undefined) throw new ArgumentError('Every slot of the ring is in use.', 'Await a result first.');
+    const encoder = device.gpu.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    plan.encode(pass);
+    pass.end();
+    encoder.copyBufferToBuffer(this.#source.buffer, this.#source.byteOffset, staging, 0, staging.size);
+    device.gpu.queue.submit([encoder.finish()]);
+    await device.mapForReading(staging);
+    const values = new Uint32Array(staging.getMappedRange().slice(0));
+    staging.unmap();
+    this.#free.push(staging);
+    return values;
+  }
+
+  dispose(): void {
+    for (const buffer of this.#all) this.#device.destroyBuffer(buffer);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,64 @@
+import pc from 'picocolors';
+import type { GenerationResult, Model, ModelMemory } from '../node.ts';
+import { loadModel } from '../node.ts';
+import type { WeightDtype } from '../surface.ts';
+import { formatBytes, reportProgress } from './terminal.ts';
+
+export interface GenerateFlags {
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly seed?: number;
+  readonly contextLength?: number;
+  readonly ignoreEos?: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly dtype: WeightDtype;
+}
+
+/** `mambalab generate SOURCE "prompt"` */
+export async function generate(source: string, prompt: string, flags: GenerateFlags): Promise<void> {
+  const silent = flags.json === true || flags.quiet === true;
+  const abort = new AbortController();
+  process.once('SIGINT', () => abort.abort(new Error('Interrupted.')));
+  const started = performance.now();
+  await using model = await loadModel(source, {
+    dtype: flags.dtype,
+    signal: abort.signal,
+    ...(flags.contextLength !== undefined && { contextLength: flags.contextLength }),
+    ...(!silent && { onProgress: reportProgress }),
+  });
+  const loadMs = performance.now() - started;
+  if (!silent) process.stderr.write(`${pc.dim(describe(model, source, loadMs))}\n\n${pc.bold(prompt)}`);
+
+  const text = model.generate(prompt, {
+    maxTokens: flags.maxTokens,
+    temperature: flags.temperature,
+    signal: abort.signal,
+    ...(flags.seed !== undefined && { seed: flags.seed }),
+    ...(flags.ignoreEos === true && { ignoreEos: true }),
+  });
+  if (flags.json !== true) for await (const piece of text) process.stdout.write(piece.text);
+  const result = await text.result;
+  if (flags.json === true) {
+    process.stdout.write(`${JSON.stringify({ ...result, loadMs, memory: model.memory() })}\n`);
+  } else {
+    process.stdout.write('\n');
+    if (!silent) process.stderr.write(`\n${pc.dim(statistics(result, model.memory(), result.usage.promptTokens + result.usage.completionTokens))}\n`);
+  }
+}
+
+function describe(model: Model, source: string, loadMs: number): string {
+  const { capabilities, spec } = model;
+  const device = `${capabilities.description || capabilities.vendor}${capabilities.software ? ' (software)' : ''}`;
+  return `${source}: ${spec.family}, ${spec.layers.length} layers of ${spec.hiddenSize}, loaded in ${(loadMs / 1000).toFixed(1)} s on ${device}`;
+}
+
+function statistics({ timings, usage, finishReason }: GenerationResult, memory: ModelMemory, tokens: number): string {
+  return [
+    `prompt   ${usage.promptTokens} tokens, first token after ${timings.timeToFirstTokenMs.toFixed(0)} ms (${timings.prefillTokensPerSecond.toFixed(0)} tokens/s)`,
+    `written  ${usage.completionTokens} tokens at ${timings.decodeTokensPerSecond.toFixed(1)} tokens/s (${finishReason})`,
+    `memory   weights ${formatBytes(memory.weightsBytes)}, state ${formatBytes(memory.stateBytes)} (constant), ` +
+      `KV cache ${formatBytes(memory.kvBytesPerToken)} a token = ${formatBytes(memory.kvBytesPerToken * tokens)} now (${formatBytes(memory.kvBytes)} allocated), ` +
+      `scratch ${formatBytes(memory.scratchBytes)}`,
+  ].join('\n');
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+import { Command, InvalidArgumentError, Option } from 'commander';
+import pc from 'picocolors';
+import { MambalabError } from '../surface.ts';
+import { generate } from './generate.ts';
+import type { GenerateFlags } from './generate.ts';
+import { inspect } from './inspect.ts';
+import { verify } from './verify.ts';
+import type { VerifyFlags } from './verify.ts';
+
+const wholeNumber = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError('Give a whole number.');
+  return value;
+};
+
+const positiveNumber = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError('Give a number of at least 0.');
+  return value;
+};
+
+const dtype = new Option('--dtype <type>', 'storage of matrices on the GPU')
+  .choices(['auto', 'f32', 'f16', 'bf16'])
+  .default('auto');
+
+const program = new Command('mambalab')
+  .description('Mamba, Mamba-2, Transformer and hybrid language models on WebGPU')
+  .showHelpAfterError();
+
+program
+  .command('generate')
+  .description('write a text after a prompt')
+  .argument('<source>', 'folder or URL of a model: config.json, *.safetensors, tokenizer.json')
+  .argument('<prompt>', 'the text to continue')
+  .option('-n, --max-tokens <count>', 'most tokens to write', wholeNumber, 256)
+  .option('-t, --temperature <value>', '0 is greedy', positiveNumber, 0)
+  .option('--seed <number>', 'fixes what is drawn at a temperature above 0', wholeNumber)
+  .option('--context-length <tokens>', 'upper bound for KV caches', wholeNumber)
+  .option('--ignore-eos', "go on after the model's end-of-sequence token")
+  .option('--json', 'print one JSON object instead of streaming text')
+  .option('--quiet', 'print the text alone')
+  .addOption(dtype)
+  .action((source: string, prompt: string, flags: GenerateFlags) => generate(source, prompt, flags));
+
+program
+  .command('verify')
+  .description("compare this device's logits and greedy tokens with golden.safetensors beside the weights")
+  .argument('<folder>', 'folder of a model that holds golden.safetensors too')
+  .option('--tolerance <value>', 'allowed error over the largest |logit|', positiveNumber)
+  .option('--json', 'print one JSON object')
+  .addOption(dtype)
+  .action((folder: string, flags: VerifyFlags) => verify(folder, flags));
+
+program
+  .command('inspect')
+  .description('print what a model is made of, without loading its weights')
+  .argument('<source>', 'folder or URL of a model')
+  .option('--json', 'print one JSON object')
+  .action((source: string, flags: { json?: boolean }) => inspect(source, flags));
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const text = error instanceof MambalabError ? `${error.name}: ${error.message}` : String(error instanceof Error ? error.stack : error);
+  process.stderr.write(`${pc.red(text)}\n`);
+  process.exitCode = 1;
+}

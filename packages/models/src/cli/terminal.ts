@@ -1,0 +1,23 @@
+import pc from 'picocolors';
+import type { LoadProgress } from '../surface.ts';
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
+
+/** `11.3 MiB` */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit] ?? ''}`;
+}
+
+/** One line that rewrites itself on a terminal; nothing elsewhere, where it would fill a log. */
+export function reportProgress({ phase, loadedBytes, totalBytes }: LoadProgress): void {
+  if (!process.stderr.isTTY) return;
+  const text = phase === 'upload' ? `loading ${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}` : 'compiling shaders';
+  process.stderr.write(`\r\x1b[K${pc.dim(text)}`);
+  if (phase === 'compile') process.stderr.write('\r\x1b[K');
+}

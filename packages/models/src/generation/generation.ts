@@ -1,0 +1,204 @@
+import type { Tokenizer } from '../text/tokenizer.ts';
+import type { GeneratedPiece, GenerationPlan, GenerationResult } from './generate.ts';
+import { generateTokens } from './generate.ts';
+import type { Sequence } from './sequence.ts';
+
+/** A sequence lent to one generation, and how it goes back. */
+export interface LentSequence {
+  readonly sequence: Sequence;
+  release(): void;
+}
+
+/** What a generation needs of its model. */
+export interface GenerationSetup {
+  readonly tokenizer: Tokenizer;
+  /** Throws for a bad prompt or option; called when the generation starts. */
+  readonly plan: () => GenerationPlan;
+  readonly acquire: (plan: GenerationPlan) => Promise<LentSequence>;
+}
+
+/**
+ * A text in the making: iterate over it for its pieces, or await `result`, or both, in any order and any number of
+ * times. It runs as fast as its fastest reader asks; when the last reader leaves before the end, it stops there.
+ */
+export class Generation implements AsyncIterable<GeneratedPiece> {
+  readonly #source: AsyncGenerator<GeneratedPiece, GenerationResult>;
+  readonly #pieces: GeneratedPiece[] = [];
+  #outcome: Promise<GenerationResult> | undefined;
+  #pulling: Promise<void> | undefined;
+  #readers = 0;
+
+  constructor(setup: GenerationSetup) {
+    this.#source = runGeneration(setup);
+  }
+
+  /**
+   * The whole text with its statistics. Asking for it runs the generation to its end; after a reader left early it is
+   * what was written until then, with the finish reason `abort`. Rejects with `signal.reason` if the signal aborts.
+   */
+  get result(): Promise<GenerationResult> {
+    return this.#drain();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedPiece, void> {
+    this.#readers += 1;
+    try {
+      for (let next = 0; ; next++) {
+        while (next >= this.#pieces.length && this.#outcome === undefined) await this.#pull();
+        const piece = this.#pieces[next];
+        if (piece === undefined) {
+          await this.#outcome;
+          return;
+        }
+        yield piece;
+      }
+    } finally {
+      this.#readers -= 1;
+      if (this.#readers === 0 && this.#outcome === undefined) await this.#stop();
+    }
+  }
+
+  /** The text as a stream of strings, one a token. */
+  toReadableStream(): ReadableStream<string> {
+    const pieces = this[Symbol.asyncIterator]();
+    return new ReadableStream<string>({
+      async pull(controller): Promise<void> {
+        const { value, done } = await pieces.next();
+        if (done === true) controller.close();
+        else controller.enqueue(value.text);
+      },
+      async cancel(): Promise<void> {
+        await pieces.return();
+      },
+    });
+  }
+
+  async #drain(): Promise<GenerationResult> {
+    this.#readers += 1;
+    try {
+      while (this.#outcome === undefined) await this.#pull();
+      return await this.#outcome;
+    } finally {
+      this.#readers -= 1;
+    }
+  }
+
+  /** Advances by one piece, however many readers ask at the same time. */
+  #pull(): Promise<void> {
+    this.#pulling ??= this.#advance().finally(() => {
+      this.#pulling = undefined;
+    });
+    return this.#pulling;
+  }
+
+  async #advance(): Promise<void> {
+    try {
+      const { value, done } = await this.#source.next();
+      if (done === true) this.#outcome = Promise.resolve(value);
+      else this.#pieces.push(value);
+    } catch (error) {
+      this.#outcome = Promise.reject(error);
+      // Every reader awaits it; with none left, it must not end the process.
+      this.#outcome.catch(() => undefined);
+    }
+  }
+
+  async #stop(): Promise<void> {
+    await this.#pulling;
+    if (this.#outcome !== undefined) return;
+    const tokens = this.#pieces.map(({ token }) => token);
+    const text = this.#pieces.map((piece) => piece.text).join('');
+    await this.#source.return(interrupted(text, tokens));
+    this.#outcome ??= Promise.resolve(interrupted(text, tokens));
+  }
+}
+
+/** What is known of a generation whose readers left: the times went with it. */
+function interrupted(text: string, tokens: readonly number[]): GenerationResult {
+  return {
+    text,
+    tokens,
+    finishReason: 'abort',
+    usage: { promptTokens: 0, completionTokens: tokens.length },
+    timings: {
+      timeToFirstTokenMs: 0,
+      prefillMs: 0,
+      decodeMs: 0,
+      prefillTokensPerSecond: 0,
+      decodeTokensPerSecond: 0,
+    },
+  };
+}
+
+/** Takes times and counts while a generation runs. */
+class Stopwatch {
+  readonly #started: number = performance.now();
+  #firstToken: number = this.#started;
+
+  markFirstToken(): void {
+    this.#firstToken = performance.now();
+  }
+
+  result(
+    texts: readonly string[],
+    tokens: readonly number[],
+    promptTokens: number,
+    finishReason: GenerationResult['finishReason'],
+  ): GenerationResult {
+    const decodeMs = performance.now() - this.#firstToken;
+    const prefillMs = this.#firstToken - this.#started;
+    return {
+      text: texts.join(''),
+      tokens,
+      finishReason,
+      usage: { promptTokens, completionTokens: tokens.length },
+      timings: {
+        timeToFirstTokenMs: prefillMs,
+        prefillMs,
+        decodeMs,
+        prefillTokensPerSecond: (promptTokens / prefillMs) * 1000,
+        decodeTokensPerSecond: tokens.length > 1 ? ((tokens.length - 1) / decodeMs) * 1000 : 0,
+      },
+    };
+  }
+}
+
+async function* runGeneration(setup: GenerationSetup): AsyncGenerator<GeneratedPiece, GenerationResult> {
+  const watch = new Stopwatch();
+  const plan = setup.plan();
+  plan.signal?.throwIfAborted();
+  const tokens: number[] = [];
+  const texts: string[] = [];
+  const detokenizer = setup.tokenizer.detokenizer({ skipSpecialTokens: true });
+  const { sequence, release } = await setup.acquire(plan);
+  try {
+    const source = generateTokens(sequence, plan, () => watch.markFirstToken());
+    let finishReason: GenerationResult['finishReason'] | undefined;
+    try {
+      while (finishReason === undefined) {
+        const { value, done } = await source.next();
+        if (done === true) {
+          finishReason = value;
+        } else {
+          const text = detokenizer.push(value);
+          tokens.push(value);
+          texts.push(text);
+          yield { text, token: value };
+        }
+      }
+    } finally {
+      // Waits for steps on their way, so that the sequence goes back quiet.
+      await source.return('abort');
+    }
+    plan.signal?.throwIfAborted();
+    const result = watch.result(texts, tokens, plan.prompt.length, finishReason);
+    const rest = detokenizer.flush();
+    const lastToken = tokens[tokens.length - 1];
+    if (rest === '' || lastToken === undefined) return result;
+    // What the last tokens left open belongs to the last of them.
+    yield { text: rest, token: lastToken };
+    return { ...result, text: result.text + rest };
+  } finally {
+    release();
+  }
+}

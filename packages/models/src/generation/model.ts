@@ -1,0 +1,189 @@
+import type { Capabilities } from '@mambalab/kernels';
+import { ArgumentError, UnsupportedModelError } from '@mambalab/kernels';
+import { cacheBytesPerToken } from '../graph/names.ts';
+import type { ModelSpec } from '../spec/model_spec.ts';
+import type { ChatMessage, ChatTemplate } from '../text/chat_template.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import type { GenerateOptions } from './generate.ts';
+import { planGeneration } from './generate.ts';
+import type { LentSequence } from './generation.ts';
+import { Generation } from './generation.ts';
+import type { ModelRuntime } from './runtime.ts';
+import { Sequence } from './sequence.ts';
+import type { Golden, Verification } from './verify.ts';
+import { verifyModel } from './verify.ts';
+
+/** A text, token ids, or a conversation. */
+export type Prompt = string | readonly number[] | readonly ChatMessage[];
+
+/** Bytes on the GPU, for one sequence, as allocated. */
+export interface ModelMemory {
+  readonly weightsBytes: number;
+  /** Recurrent states: constant, however long the sequence. */
+  readonly stateBytes: number;
+  /** What each token adds to the KV caches. */
+  readonly kvBytesPerToken: number;
+  /** KV caches as allocated now. */
+  readonly kvBytes: number;
+  /** Activations, shared by all sequences. */
+  readonly scratchBytes: number;
+}
+
+export interface LogitsOptions {
+  /** Logits of every token, (L, V), or of the last one, (V); `last` when absent. */
+  readonly positions?: 'all' | 'last';
+  readonly signal?: AbortSignal;
+}
+
+/** What a model is made of. */
+export interface ModelParts {
+  readonly runtime: ModelRuntime;
+  readonly config: unknown;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly chatTemplate: ChatTemplate;
+  readonly eosTokens: readonly number[];
+  /** Temperature for conversations, from the generation configuration. */
+  readonly chatTemperature: number;
+  /** Frees what the model does not share with its caller. */
+  readonly onDispose: () => void;
+}
+
+/** A language model on a GPU. */
+export class Model {
+  readonly spec: ModelSpec;
+  readonly config: unknown;
+  readonly capabilities: Capabilities;
+  readonly runtime: ModelRuntime;
+  readonly #parts: ModelParts;
+  readonly #lent = new Set<Sequence>();
+  /** A sequence that was used before: its buffers and bind groups serve the next call. */
+  #idle: Sequence | undefined;
+  #disposed = false;
+
+  constructor(parts: ModelParts) {
+    this.#parts = parts;
+    this.runtime = parts.runtime;
+    this.spec = parts.runtime.spec;
+    this.config = parts.config;
+    this.capabilities = parts.runtime.device.capabilities;
+  }
+
+  /** @throws UnsupportedModelError if the checkpoint holds no tokenizer */
+  get tokenizer(): Tokenizer {
+    if (this.#parts.tokenizer !== undefined) return this.#parts.tokenizer;
+    throw new UnsupportedModelError(
+      'The checkpoint holds no tokenizer.json.',
+      'Give prompts as token ids, or put the tokenizer of the model beside its weights.',
+    );
+  }
+
+  /** Tokens that one sequence may hold; Infinity for models that nothing bounds. */
+  get contextLength(): number {
+    return this.runtime.contextLength;
+  }
+
+  memory(): ModelMemory {
+    const sequence = this.#idle ?? [...this.#lent][0];
+    const { stateBytes, kvBytes } = sequence?.bytes() ?? { stateBytes: 0, kvBytes: 0 };
+    return {
+      weightsBytes: this.runtime.weightsBytes,
+      stateBytes,
+      kvBytesPerToken: cacheBytesPerToken(this.spec, this.runtime.cacheDtype),
+      kvBytes,
+      scratchBytes: this.runtime.executor.scratchBytes,
+    };
+  }
+
+  /**
+   * Logits of a full pass over tokens: (V) f32 after the last, or (L, V) row-major after each.
+   *
+   * @throws ArgumentError for an id outside the vocabulary; ContextLengthError if there are too many
+   */
+  async logits(tokens: readonly number[], options: LogitsOptions = {}): Promise<Float32Array> {
+    const { signal, positions = 'last' } = options;
+    signal?.throwIfAborted();
+    return await this.withSequence(tokens.length, async (sequence) => {
+      if (positions === 'all') return await sequence.prefillLogits(tokens, signal);
+      await sequence.prefill(tokens, signal);
+      return await sequence.lastLogits();
+    });
+  }
+
+  /** Writes a text after a prompt; see {@link Generation} for how to read it. Bad input shows when it is read. */
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+    return new Generation({
+      tokenizer: this.tokenizer,
+      plan: () => {
+        const chat = isConversation(prompt);
+        return planGeneration(this.#encode(prompt), options, {
+          eosTokens: this.#parts.eosTokens,
+          contextLength: this.contextLength,
+          temperature: chat ? this.#parts.chatTemperature : 0,
+        });
+      },
+      acquire: (plan) => this.#acquire(plan.prompt.length),
+    });
+  }
+
+  /** Compares this device's results with stored ones; see {@link verifyModel}. */
+  verify(golden: Golden, tolerance?: number): Promise<Verification> {
+    return verifyModel(this, golden, tolerance);
+  }
+
+  /** Runs `body` with an empty sequence, for those who drive decoding themselves. */
+  async withSequence<T>(length: number, body: (sequence: Sequence) => Promise<T>): Promise<T> {
+    const { sequence, release } = await this.#acquire(length);
+    try {
+      return await body(sequence);
+    } finally {
+      release();
+    }
+  }
+
+  /** Frees every GPU buffer of the model. Texts in the making fail. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#idle?.dispose();
+    for (const sequence of this.#lent) sequence.dispose();
+    this.runtime.dispose();
+    this.#parts.onDispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.dispose();
+    return Promise.resolve();
+  }
+
+  async #acquire(length: number): Promise<LentSequence> {
+    if (this.#disposed) throw new ArgumentError('The model is disposed.', 'Load it again.');
+    const reused = this.#idle;
+    this.#idle = undefined;
+    reused?.reset();
+    const sequence = reused ?? (await Sequence.create(this.runtime, Math.min(length, this.contextLength)));
+    this.#lent.add(sequence);
+    return {
+      sequence,
+      release: (): void => {
+        if (!this.#lent.delete(sequence) || this.#disposed) return;
+        if (this.#idle === undefined) this.#idle = sequence;
+        else sequence.dispose();
+      },
+    };
+  }
+
+  #encode(prompt: Prompt): readonly number[] {
+    if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
+    if (!isConversation(prompt)) return prompt;
+    const text = this.#parts.chatTemplate.render(prompt);
+    return this.tokenizer.encode(text, { addSpecialTokens: false });
+  }
+}
+
+function isConversation(prompt: Prompt): prompt is readonly ChatMessage[] {
+  return Array.isArray(prompt) && prompt.length > 0 && typeof prompt[0] === 'object';
+}

@@ -1,0 +1,123 @@
+import type { Device, Dtype, ForcedChoices, Plan, Tensor } from '@mambalab/kernels';
+import { Executor, ropeInverseFrequencies } from '@mambalab/kernels';
+import type { BuildOptions, PrefillHead } from '../graph/build.ts';
+import { buildDecode, buildPrefill, buildSample } from '../graph/build.ts';
+import type { CacheDtype } from '../graph/names.ts';
+import { hasAttention, rotaryTables } from '../graph/names.ts';
+import type { ModelSpec } from '../spec/model_spec.ts';
+import type { WeightSpec } from '../spec/weight_spec.ts';
+
+/** Longest chunk of a prompt that one pass processes; longer prompts take several passes, with flat memory. */
+export const MAXIMUM_CHUNK = 512;
+
+/**
+ * Prefill plans exist for these largest lengths: each takes the kernels that suit it (matrix-vector forms for a few
+ * rows, small tiles, large tiles). A chunk runs in the smallest one that holds it.
+ */
+const CHUNK_LIMITS: readonly number[] = [8, 64, MAXIMUM_CHUNK];
+
+/** Room for this many tokens is made first; it doubles when a sequence outgrows it. */
+const FIRST_CAPACITY = 512;
+
+/** A loaded model without text: weights on the GPU and the plans that run it. */
+export class ModelRuntime {
+  readonly device: Device;
+  readonly executor: Executor;
+  readonly spec: ModelSpec;
+  readonly cacheDtype: CacheDtype;
+  /** Tokens that one sequence may hold; Infinity where nothing bounds it. */
+  readonly contextLength: number;
+  readonly #weightSpecs: readonly WeightSpec[];
+  readonly #weights: Map<string, Tensor>;
+  readonly #tables: Map<string, Tensor>;
+  readonly #plans = new Map<string, Promise<Plan>>();
+  readonly #force: ForcedChoices | undefined;
+
+  constructor(settings: {
+    readonly device: Device;
+    readonly spec: ModelSpec;
+    readonly weightSpecs: readonly WeightSpec[];
+    readonly weights: Map<string, Tensor>;
+    readonly cacheDtype: CacheDtype;
+    readonly contextLength: number;
+    readonly force?: ForcedChoices | undefined;
+  }) {
+    this.device = settings.device;
+    this.executor = new Executor(settings.device);
+    this.spec = settings.spec;
+    this.cacheDtype = settings.cacheDtype;
+    this.contextLength = settings.contextLength;
+    this.#weightSpecs = settings.weightSpecs;
+    this.#weights = settings.weights;
+    this.#force = settings.force;
+    this.#tables = new Map(
+      [...rotaryTables(settings.spec)].map(([name, rotary]) => {
+        const data = ropeInverseFrequencies({
+          theta: rotary.theta,
+          rotaryDim: rotary.dim,
+          ...(rotary.scaling && { scaling: rotary.scaling }),
+        });
+        return [name, settings.device.upload(name, { data, dtype: 'f32', shape: [data.length] })];
+      }),
+    );
+  }
+
+  /** Tensors that every plan binds: weights and tables. */
+  get constants(): ReadonlyMap<string, Tensor> {
+    return new Map([...this.#weights, ...this.#tables]);
+  }
+
+  get weightsBytes(): number {
+    let bytes = 0;
+    for (const tensor of this.constants.values()) bytes += tensor.byteLength;
+    return bytes;
+  }
+
+  /** Capacity of KV caches for a sequence of `length` tokens: doubled from {@link FIRST_CAPACITY}, never more than allowed. */
+  capacityFor(length: number): number {
+    if (!hasAttention(this.spec)) return 1;
+    let capacity = FIRST_CAPACITY;
+    while (capacity < length) capacity *= 2;
+    return Math.min(capacity, this.contextLength);
+  }
+
+  /** The plan for a chunk of `length` tokens, compiled when it is first needed. */
+  prefillPlan(length: number, head: PrefillHead, capacity: number): Promise<Plan> {
+    const limit = CHUNK_LIMITS.find((candidate) => candidate >= length) ?? MAXIMUM_CHUNK;
+    return this.#plan(`prefill/${limit}/${head}/${capacity}`, capacity, (options) => buildPrefill(options, limit, head));
+  }
+
+  decodePlan(capacity: number): Promise<Plan> {
+    return this.#plan(`decode/${capacity}`, capacity, buildDecode);
+  }
+
+  samplePlan(): Promise<Plan> {
+    return this.#plan('sample', 1, buildSample);
+  }
+
+  dispose(): void {
+    this.executor.dispose();
+    for (const tensor of this.constants.values()) tensor.dispose();
+    this.#plans.clear();
+  }
+
+  #plan(key: string, capacity: number, build: (options: BuildOptions) => Parameters<Executor['compile']>[0]): Promise<Plan> {
+    const cached = this.#plans.get(key);
+    if (cached !== undefined) return cached;
+    const options: BuildOptions = {
+      spec: this.spec,
+      weights: this.#weightSpecs,
+      matrixDtype: (name): Dtype => this.#weights.get(name)?.dtype ?? 'f32',
+      batch: 1,
+      capacity,
+      cacheDtype: this.cacheDtype,
+      capabilities: this.device.capabilities,
+      ...(this.#force && { force: this.#force }),
+    };
+    const plan = this.executor.compile(build(options));
+    this.#plans.set(key, plan);
+    // What failed once may succeed later, on more free memory for example.
+    plan.catch(() => this.#plans.delete(key));
+    return plan;
+  }
+}

@@ -1,0 +1,148 @@
+import type { Device, ForcedChoices } from '@mambalab/kernels';
+import { ArgumentError, Device as KernelsDevice, wrapDevice } from '@mambalab/kernels';
+import { parseConfig } from './families/index.ts';
+import { Model } from './generation/model.ts';
+import { ModelRuntime } from './generation/runtime.ts';
+import type { CacheDtype } from './graph/names.ts';
+import { ConfigReader } from './spec/config.ts';
+import { createChatTemplate } from './text/chat_template.ts';
+import { createTokenizer } from './text/tokenizer.ts';
+import type { Checkpoint } from './weights/folder.ts';
+import { openCheckpoint } from './weights/folder.ts';
+import type { PlannedWeight, WeightDtype } from './weights/plan.ts';
+import { planWeights } from './weights/plan.ts';
+import type { Folder } from './weights/source.ts';
+import { plannedBytes, uploadWeights } from './weights/upload.ts';
+
+/** How far loading is. */
+export interface LoadProgress {
+  readonly phase: 'upload' | 'compile';
+  readonly loadedBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface LoadOptions {
+  /** A GPUDevice of the app, or a Device of `@mambalab/kernels`; requested when absent, and then owned by the model. */
+  readonly device?: GPUDevice | Device;
+  /** Storage of matrices on the GPU; `auto` keeps what the checkpoint holds. */
+  readonly dtype?: WeightDtype;
+  /** Upper bound of tokens in one sequence, where there are KV caches; the model's own when absent. */
+  readonly contextLength?: number;
+  /** Storage of KV caches; f32 for f32 weights and f16 otherwise when absent. */
+  readonly cacheDtype?: CacheDtype;
+  readonly onProgress?: (progress: LoadProgress) => void;
+  readonly signal?: AbortSignal;
+  /** Shader variants to force, for tests and measurements, such as `{ simd: 'baseline' }`. */
+  readonly force?: ForcedChoices;
+}
+
+/** A model that a package ships: where its folder is. */
+export interface CheckpointEntry {
+  readonly name: string;
+  /** URL of the folder that holds config.json, with a slash at the end. */
+  readonly url: string;
+}
+
+/** What a platform brings: how to open a source, and how to get a device. */
+export interface LoadPlatform<Source> {
+  openFolder(source: Source): Promise<Folder>;
+  requestDevice(): Promise<Device>;
+}
+
+const DTYPES: readonly WeightDtype[] = ['auto', 'f32', 'f16', 'bf16'];
+
+/** Loads a model from a source that the platform can open. */
+export async function loadFrom<Source>(
+  platform: LoadPlatform<Source>,
+  source: Source,
+  options: LoadOptions = {},
+): Promise<Model> {
+  checkOptions(options);
+  const { signal } = options;
+  signal?.throwIfAborted();
+  const folder = await platform.openFolder(source);
+  let checkpoint: Checkpoint | undefined;
+  try {
+    checkpoint = await openCheckpoint(folder, signal);
+    return await build(platform, checkpoint, options);
+  } finally {
+    await (checkpoint?.source.dispose() ?? folder.dispose());
+  }
+}
+
+async function build<Source>(platform: LoadPlatform<Source>, checkpoint: Checkpoint, options: LoadOptions): Promise<Model> {
+  // Everything that can be refused without a GPU is refused before one is asked for.
+  const parsed = parseConfig(checkpoint.config);
+  const plan = planWeights(parsed, checkpoint.source, options.dtype ?? 'auto');
+  const tokenizer =
+    checkpoint.tokenizerJson === undefined ? undefined : createTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig);
+  const generation = new ConfigReader(checkpoint.generationConfig ?? {});
+  const eosTokens = generation.tokens('eos_token_id');
+  const contextLength = contextLengthOf(parsed.spec.contextLength, options.contextLength);
+
+  const given = options.device;
+  const owned = given === undefined ? await platform.requestDevice() : undefined;
+  const device = owned ?? (given instanceof KernelsDevice ? given : wrapDevice(given as GPUDevice));
+  let runtime: ModelRuntime | undefined;
+  try {
+    const totalBytes = plannedBytes(plan, checkpoint.source);
+    const report = (phase: LoadProgress['phase'], loadedBytes: number): void =>
+      options.onProgress?.({ phase, loadedBytes, totalBytes });
+    const weights = await uploadWeights(device, plan, checkpoint.source, {
+      signal: options.signal,
+      onBytes: (loaded) => report('upload', loaded),
+    });
+    const made = new ModelRuntime({
+      device,
+      spec: parsed.spec,
+      weightSpecs: plan.map(({ spec }) => spec),
+      weights,
+      cacheDtype: options.cacheDtype ?? defaultCacheDtype(plan),
+      contextLength,
+      force: options.force,
+    });
+    runtime = made;
+    report('compile', totalBytes);
+    const capacity = made.capacityFor(1);
+    await Promise.all([made.decodePlan(capacity), made.samplePlan(), made.prefillPlan(MODERATE_PROMPT, 'last', capacity)]);
+    options.signal?.throwIfAborted();
+    return new Model({
+      runtime: made,
+      config: checkpoint.config,
+      tokenizer,
+      chatTemplate: createChatTemplate(checkpoint.tokenizerConfig, checkpoint.chatTemplate),
+      eosTokens: eosTokens.length > 0 ? eosTokens : parsed.spec.eosTokens,
+      chatTemperature: generation.boolean('do_sample', false) ? generation.number('temperature', 1) : 0,
+      onDispose: () => owned?.dispose(),
+    });
+  } catch (error) {
+    runtime?.dispose();
+    owned?.dispose();
+    throw error;
+  }
+}
+
+/** The length whose prefill plan is compiled while loading: what a first prompt usually needs. */
+const MODERATE_PROMPT = 64;
+
+/** Exact weights get exact caches; packed weights get caches of half the size. */
+function defaultCacheDtype(plan: readonly PlannedWeight[]): CacheDtype {
+  return plan.every(({ dtype }) => dtype === 'f32') ? 'f32' : 'f16';
+}
+
+function contextLengthOf(own: number | undefined, asked: number | undefined): number {
+  return asked ?? own ?? Infinity;
+}
+
+function checkOptions(options: LoadOptions): void {
+  const { dtype = 'auto', contextLength = 1, cacheDtype = 'f16' } = options;
+  if (!DTYPES.includes(dtype)) {
+    throw new ArgumentError(`'dtype' is '${String(dtype)}'.`, `This version stores matrices as: ${DTYPES.join(', ')}.`);
+  }
+  if (!Number.isInteger(contextLength) || contextLength < 1) {
+    throw new ArgumentError(`'contextLength' is ${contextLength}.`, 'Give a whole number of tokens.');
+  }
+  if (cacheDtype !== 'f16' && cacheDtype !== 'f32') {
+    throw new ArgumentError(`'cacheDtype' is '${String(cacheDtype)}'.`, "Give 'f16' or 'f32'.");
+  }
+}

@@ -1,0 +1,116 @@
+import { UnsupportedModelError } from '@mambalab/kernels';
+
+/** Reads fields of a `config.json` with their types; every error names the field, what it holds and what to do. */
+export class ConfigReader {
+  readonly #fields: Readonly<Record<string, unknown>>;
+
+  /** @throws UnsupportedModelError if the configuration is not a JSON object */
+  constructor(config: unknown) {
+    if (typeof config !== 'object' || config === null || Array.isArray(config)) {
+      throw new UnsupportedModelError('config.json is not a JSON object.', 'Give the configuration of the model.');
+    }
+    this.#fields = config as Readonly<Record<string, unknown>>;
+  }
+
+  /** The field as it stands; undefined where it is absent or null. */
+  raw(name: string): unknown {
+    const value = this.#fields[name];
+    return value === null ? undefined : value;
+  }
+
+  /** A positive whole number: a size or a count. */
+  size(name: string, fallback?: number): number {
+    const value = this.raw(name) ?? fallback;
+    if (typeof value === 'number' && Number.isInteger(value) && value > 0) return value;
+    throw this.#error(name, 'a positive whole number', value);
+  }
+
+  optionalSize(name: string): number | undefined {
+    return this.raw(name) === undefined ? undefined : this.size(name);
+  }
+
+  number(name: string, fallback?: number): number {
+    const value = this.raw(name) ?? fallback;
+    if (typeof value === 'number' && !Number.isNaN(value)) return value;
+    throw this.#error(name, 'a number', value);
+  }
+
+  boolean(name: string, fallback: boolean): boolean {
+    const value = this.raw(name) ?? fallback;
+    if (typeof value === 'boolean') return value;
+    throw this.#error(name, 'true or false', value);
+  }
+
+  string(name: string, fallback?: string): string {
+    const value = this.raw(name) ?? fallback;
+    if (typeof value === 'string') return value;
+    throw this.#error(name, 'a text', value);
+  }
+
+  /** A nested object; an empty one where it is absent. */
+  object(name: string): ConfigReader {
+    return new ConfigReader(this.raw(name) ?? {});
+  }
+
+  strings(name: string): readonly string[] | undefined {
+    const value = this.raw(name);
+    if (value === undefined) return undefined;
+    if (Array.isArray(value) && value.every((item): item is string => typeof item === 'string')) return value;
+    throw this.#error(name, 'a list of texts', value);
+  }
+
+  numbers(name: string): readonly number[] | undefined {
+    const value = this.raw(name);
+    if (value === undefined) return undefined;
+    if (Array.isArray(value) && value.every((item): item is number => typeof item === 'number')) return value;
+    throw this.#error(name, 'a list of numbers', value);
+  }
+
+  /** Token ids that are written as one number or as a list. */
+  tokens(name: string): readonly number[] {
+    const value = this.raw(name);
+    return typeof value === 'number' ? [value] : (this.numbers(name) ?? []);
+  }
+
+  /** Refuses a feature that this version does not compute, instead of computing something else. */
+  refuse(name: string, allowed: readonly unknown[]): void {
+    const value = this.raw(name);
+    if (value === undefined || allowed.includes(value)) return;
+    throw this.#error(name, allowed.map((item) => JSON.stringify(item)).join(' or '), value);
+  }
+
+  #error(name: string, expected: string, found: unknown): UnsupportedModelError {
+    const text = found === undefined ? 'nothing' : JSON.stringify(found);
+    return new UnsupportedModelError(
+      `config.json: '${name}' must be ${expected}; found ${text}.`,
+      'Check that the configuration belongs to this model and that the model is one that this version runs.',
+    );
+  }
+}
+
+/** Words that configurations use for activation functions, with the names that kernels give them. */
+const ACTIVATIONS: Readonly<Record<string, 'silu' | 'gelu' | 'geluTanh' | 'relu' | 'relu2'>> = {
+  silu: 'silu',
+  swish: 'silu',
+  gelu: 'gelu',
+  gelu_new: 'geluTanh',
+  gelu_pytorch_tanh: 'geluTanh',
+  gelu_fast: 'geluTanh',
+  relu: 'relu',
+  relu2: 'relu2',
+};
+
+/** The activation that a field names. @throws UnsupportedModelError for one that no kernel computes */
+export function readActivation(
+  config: ConfigReader,
+  name: string,
+  fallback: string,
+): 'silu' | 'gelu' | 'geluTanh' | 'relu' | 'relu2' {
+  const word = config.string(name, fallback);
+  const activation = ACTIVATIONS[word];
+  if (activation !== undefined) return activation;
+  throw new UnsupportedModelError(
+    `config.json: '${name}' is '${word}', an activation that no kernel computes.`,
+    `Supported are: ${Object.keys(ACTIVATIONS).join(', ')}.`,
+  );
+}

@@ -1,0 +1,51 @@
+// What every build of the package exports; each adds its own `loadModel`.
+export { MambalabError } from '@mambalab/kernels';
+export {
+  ArgumentError,
+  ContextLengthError,
+  DeviceLostError,
+  IntegrityError,
+  OutOfMemoryError,
+  ShaderError,
+  ShapeError,
+  UnsupportedModelError,
+  WebGPUUnavailableError,
+  WeightFormatError,
+} from '@mambalab/kernels';
+export { parseConfig, SUPPORTED_FAMILIES } from './families/index.ts';
+export type { GeneratedPiece, GenerateOptions, GenerationResult } from './generation/generate.ts';
+export { Generation } from './generation/generation.ts';
+export { Model } from './generation/model.ts';
+export type { LogitsOptions, ModelMemory, Prompt } from './generation/model.ts';
+export { ModelRuntime } from './generation/runtime.ts';
+export { Sequence } from './generation/sequence.ts';
+export type { SamplingSettings } from './generation/sequence.ts';
+export { GOLDEN_TOLERANCE, readGolden, verifyModel } from './generation/verify.ts';
+export type { Golden, Verification } from './generation/verify.ts';
+export { buildDecode, buildPrefill, buildSample } from './graph/build.ts';
+export type { BuildOptions, PrefillHead } from './graph/build.ts';
+export { cacheBytesPerToken, stateTensors } from './graph/names.ts';
+export type { CacheDtype, StateTensor } from './graph/names.ts';
+export type { CheckpointEntry, LoadOptions, LoadProgress } from './load_model.ts';
+export type {
+  AttentionSpec,
+  BlockSpec,
+  LayerSpec,
+  Mamba2Spec,
+  MlpSpec,
+  ModelSpec,
+  NormSpec,
+  RotaryScaling,
+  RotarySpec,
+} from './spec/model_spec.ts';
+export { weightsOf } from './spec/weight_spec.ts';
+export type { ParsedModel, WeightSpec } from './spec/weight_spec.ts';
+export type { ChatMessage, ChatTemplate } from './text/chat_template.ts';
+export type { Detokenizer } from './text/detokenizer.ts';
+export { createTokenizer } from './text/tokenizer.ts';
+export type { Tokenizer } from './text/tokenizer.ts';
+export { openHttpFolder } from './weights/http_folder.ts';
+export type { PlannedWeight, WeightDtype } from './weights/plan.ts';
+export { randomWeights } from './weights/random_weights.ts';
+export { openSafetensors, writeSafetensors } from './weights/safetensors.ts';
+export type { ByteFile, Folder, TensorInfo, TensorSource } from './weights/source.ts';

@@ -1,0 +1,90 @@
+import type { Dtype } from '@mambalab/kernels';
+import { UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
+import type { ParsedModel, WeightSpec } from '../spec/weight_spec.ts';
+import { weightsOf } from '../spec/weight_spec.ts';
+import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
+
+/** Storage of matrices that callers may ask for. `auto` keeps what the checkpoint holds. */
+export type WeightDtype = 'auto' | 'f32' | 'f16' | 'bf16';
+
+/** A weight and how it will lie on the GPU. */
+export interface PlannedWeight {
+  readonly spec: WeightSpec;
+  readonly dtype: Dtype;
+}
+
+const FLOATS: Partial<Record<SourceDtype, Dtype>> = { F32: 'f32', F64: 'f32', F16: 'f16', BF16: 'bf16' };
+
+/**
+ * Matches a checkpoint's tensors with what the model needs, before a byte of them is read.
+ *
+ * @throws WeightFormatError if tensors are missing, have other shapes, or are there and nothing needs them;
+ *   UnsupportedModelError if a tensor is stored in a type that is not read here
+ */
+export function planWeights(model: ParsedModel, source: TensorSource, dtype: WeightDtype): PlannedWeight[] {
+  const specs = weightsOf(model);
+  checkTensors(model, specs, source.tensors);
+  return specs.map((spec) => {
+    const stored = spec.sources.map(({ name }) => storedDtype(source.tensors.get(name)));
+    if (spec.kind === 'vector') return { spec, dtype: 'f32' };
+    if (dtype !== 'auto') return { spec, dtype };
+    // Parts of one matrix that differ in type are widened to what holds them all.
+    const [first = 'f32', ...others] = stored;
+    return { spec, dtype: others.every((other) => other === first) ? first : 'f32' };
+  });
+}
+
+function storedDtype(info: TensorInfo | undefined): Dtype {
+  const dtype = info === undefined ? undefined : FLOATS[info.dtype];
+  if (info === undefined || dtype === undefined) {
+    throw new UnsupportedModelError(
+      `The tensor '${info?.name ?? ''}' is stored as ${info?.dtype ?? 'nothing'}; weights must be floating-point numbers.`,
+      'Use a checkpoint in F32, F16, BF16 or F64.',
+    );
+  }
+  return dtype;
+}
+
+/** At most this many names stand in one message. */
+const NAMED = 5;
+
+function checkTensors(model: ParsedModel, specs: readonly WeightSpec[], tensors: ReadonlyMap<string, TensorInfo>): void {
+  const needed = new Map(specs.flatMap(({ sources }) => sources.map(({ name, shape }) => [name, shape] as const)));
+  const family = model.spec.family;
+  const missing = [...needed.keys()].filter((name) => !tensors.has(name));
+  if (missing.length > 0) {
+    throw new WeightFormatError(
+      `The checkpoint lacks ${missing.length} of the ${needed.size} tensors of this ${family} model: ${listed(missing)}.`,
+      'Check that config.json and the weights belong together and that every shard is there.',
+    );
+  }
+  const misshapen = [...needed].filter(([name, shape]) => !sameShape(tensors.get(name)?.shape ?? [], shape));
+  if (misshapen.length > 0) {
+    const details = misshapen.map(
+      ([name, shape]) => `${name} is (${(tensors.get(name)?.shape ?? []).join(', ')}), expected (${shape.join(', ')})`,
+    );
+    throw new WeightFormatError(
+      `${misshapen.length} tensors of the checkpoint do not have the shape that config.json calls for: ${listed(details)}.`,
+      'Check that config.json and the weights belong together.',
+    );
+  }
+  // A tied head is often stored a second time.
+  const isSpare = (name: string): boolean =>
+    (model.spec.tiedEmbeddings && name === `${model.names.head}.weight`) ||
+    model.names.ignored.some((pattern) => pattern.test(name));
+  const extra = [...tensors.keys()].filter((name) => !needed.has(name) && !isSpare(name));
+  if (extra.length > 0) {
+    throw new WeightFormatError(
+      `The checkpoint holds ${extra.length} tensors that a ${family} model with this config.json does not have: ${listed(extra)}.`,
+      'Running it without them would give other results; check that config.json and the weights belong together.',
+    );
+  }
+}
+
+const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((size, axis) => size === b[axis]);
+
+function listed(names: readonly string[]): string {
+  const more = names.length - NAMED;
+  return names.slice(0, NAMED).join('; ') + (more > 0 ? ` and ${more} more` : '');
+}
