@@ -18,3 +18,15 @@ export { chooseTile, chooseVector, MATVEC_MAX_ROWS, TILES } from './core/matrix.
 export type { ActivationName, TileShape, VectorShape } from './core/matrix.ts';
 export { matmul } from './linear/matmul.ts';
 export type { MatmulInputs, MatmulOptions } from './linear/matmul.ts';
+export { causalConv1d } from './conv/causal_conv1d.ts';
+export type { CausalConv1dInputs, CausalConv1dOptions, CausalConv1dResult } from './conv/causal_conv1d.ts';
+export { causalConv1dStep } from './conv/causal_conv1d_step.ts';
+export type { CausalConv1dStepInputs, CausalConv1dStepOptions } from './conv/causal_conv1d_step.ts';
+export { ssdChunkScan } from './ssm/ssd_chunk_scan.ts';
+export type { SsdChunkScanInputs, SsdChunkScanOptions, SsdChunkScanResult } from './ssm/ssd_chunk_scan.ts';
+export { ssdStep } from './ssm/ssd_step.ts';
+export type { SsdStepInputs, SsdStepOptions } from './ssm/ssd_step.ts';
+export { matvec } from './linear/matvec.ts';
+export type { MatvecInputs, MatvecOptions } from './linear/matvec.ts';
+export { linear } from './linear/linear.ts';
+export type { LinearInputs, LinearOptions } from './linear/linear.ts';

@@ -1,0 +1,73 @@
+import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
+import type { TensorRef } from '../core/recording.ts';
+import { strideOfRows } from '../core/recording.ts';
+import type { Size } from '../core/size.ts';
+
+/** What the convolution and its one-token form have in common; `...` stands for (B, L) or (B). All f32. */
+export interface ConvTensors {
+  /** (..., E); rows may be strided */
+  readonly x: TensorRef;
+  /** (E, K); tap K - 1 multiplies the current input */
+  readonly weight: TensorRef;
+  /** (E) */
+  readonly bias?: TensorRef;
+  /** (B, K - 1, E), the inputs before x, oldest first; updated in place */
+  readonly state?: TensorRef;
+}
+
+export interface ConvOptions {
+  /** `none` when absent. */
+  readonly activation?: 'none' | 'silu';
+}
+
+const LEAST_TAPS = 2;
+const MOST_TAPS = 4;
+
+/** Checks dtypes and shapes against each other; gives E and K. */
+export function requireConv(
+  kernel: string,
+  tensors: ConvTensors,
+  letters: readonly string[],
+): { readonly batch: Size; readonly channels: number; readonly taps: number } {
+  for (const [name, tensor] of Object.entries(tensors) as [string, TensorRef | undefined][]) {
+    if (tensor !== undefined) requireDtype(kernel, name, tensor, 'f32');
+  }
+  const { x, weight, bias, state } = tensors;
+  const shape = requireRank(kernel, 'x', x, letters);
+  const batch = shape[0] ?? 1;
+  const channels = requireStatic(kernel, 'E', shape[shape.length - 1]);
+  const taps = requireStatic(kernel, 'K', requireRank(kernel, 'weight', weight, ['E', 'K'])[1]);
+  requireArgument(
+    taps >= LEAST_TAPS && taps <= MOST_TAPS,
+    `${kernel}: filters of ${taps} taps are not supported.`,
+    `Use ${LEAST_TAPS} to ${MOST_TAPS}.`,
+  );
+  requireShape(kernel, 'weight', weight, [channels, taps]);
+  if (bias !== undefined) {
+    requireShape(kernel, 'bias', bias, [channels]);
+    requireArgument(bias.offset === 0, `${kernel}: 'bias' is a part of a tensor.`, 'Give a tensor of its own.');
+  }
+  if (state !== undefined) requireShape(kernel, 'state', state, [batch, taps - 1, channels]);
+  return { batch, channels, taps };
+}
+
+/** Offsets and strides of x, weight and state as the shaders take them. */
+export function convPlaces(
+  x: TensorRef,
+  weight: TensorRef,
+  state: TensorRef,
+): Record<'xOffset' | 'xStride' | 'weightOffset' | 'weightStride' | 'stateOffset' | 'stateStride', Size> {
+  return {
+    xOffset: x.offset,
+    xStride: strideOfRows('x', x, 1),
+    weightOffset: weight.offset,
+    weightStride: strideOfRows('weight', weight, 1),
+    stateOffset: state.offset,
+    stateStride: strideOfRows('state', state, 1),
+  };
+}
+
+/** The choice `scalar` on the axis `load` unless all these are multiples of 4. */
+export function loadChoice(...values: readonly Size[]): { load?: 'scalar' } {
+  return values.every((value) => typeof value === 'number' && value % 4 === 0) ? {} : { load: 'scalar' };
+}

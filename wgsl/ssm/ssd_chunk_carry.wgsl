@@ -1,0 +1,55 @@
+// For each chunk c in turn: entering[c] = S; S = exp(cs[c, last]) S + states[c]
+// Source: Transformers are SSMs, arXiv 2405.21060, section 6 (state passing); the fourth of the passes of ssdChunkScan.
+// Work: one invocation 4 elements (or 1) of the state, over all chunks; entering replaces states in place.
+// Workgroup memory: none.
+// Barriers: none, for every element belongs to one invocation.
+// Requirements: none; the vec4 loads need P * N, the offset and the stride of the state in multiples of 4.
+//! axis load: vec4 | scalar
+
+struct Params {
+  chunks: u32,
+  heads: u32,
+  // Elements of one head and of all heads, P * N and H * P * N.
+  headElements: u32,
+  elements: u32,
+  stateOffset: u32,
+  stateStride: u32,
+}
+
+override WORKGROUP_SIZE: u32 = 64u;
+override CHUNK: u32 = 128u;
+override HAS_STATE: bool = false;
+
+@if(load_vec4) alias Value = vec4<f32>;
+@if(load_scalar) alias Value = f32;
+@if(load_vec4) const WIDTH: u32 = 4u;
+@if(load_scalar) const WIDTH: u32 = 1u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (B, chunks, H, Q) of (dt, cs)
+@group(0) @binding(1) var<storage, read> steps: array<vec2<f32>>;
+// (B, chunks, H, P, N): what each chunk adds, then the state that enters it
+@group(0) @binding(2) var<storage, read_write> states: array<Value>;
+// (B, H, P, N), sequences stateStride apart: before the first token (where HAS_STATE), then after the last
+@group(0) @binding(3) var<storage, read_write> state: array<Value>;
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
+  let element = invocation.x * WIDTH;
+  if (element >= params.elements) { return; }
+  let batch = invocation.y;
+  let head = element / params.headElements;
+  let own = (params.stateOffset + batch * params.stateStride + element) / WIDTH;
+  var carried = Value();
+  if (HAS_STATE) { carried = state[own]; }
+  for (var chunk = 0u; chunk < params.chunks; chunk++) {
+    let sequence = batch * params.chunks + chunk;
+    let at = (sequence * params.elements + element) / WIDTH;
+    let added = states[at];
+    // Padding adds nothing to cs, so that its last entry is the whole chunk's, also of a partial one.
+    let total = steps[(sequence * params.heads + head) * CHUNK + CHUNK - 1u].y;
+    states[at] = carried;
+    carried = exp(min(total, 0.0)) * carried + added;
+  }
+  state[own] = carried;
+}

@@ -1,0 +1,213 @@
+// y[i] = exp(cs[i]) S C[i] + sum_{j <= i} scores[j, i] exp(cs[i] - cs[j]) dt[j] x[j] + D x[i] for the tokens of a chunk
+// Source: Transformers are SSMs, arXiv 2405.21060, listing 1, "Y_diag + Y_off"; the last of the passes of ssdChunkScan.
+// Work: one workgroup a (batch, chunk, head) and tile of 64 tokens x 64 values of P; see shared/ssd_tile.
+// Workgroup memory: 2 * 4 KiB of operands + 2 KiB of (dt, cs).
+// Barriers: (dt, cs) before its use; those of multiplyTile around every 16 values of N, then every 16 tokens.
+// Requirements: none; the vec4 loads need offsets, strides, P and N in multiples of 4.
+//! axis load: vec4 | scalar
+import package::shared::ssd_tile::{Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeft, setRight, setLeftTransposed, setRightTransposed, multiplyTile};
+
+struct Params {
+  length: u32,
+  chunks: u32,
+  heads: u32,
+  headDim: u32,
+  groups: u32,
+  stateSize: u32,
+  xOffset: u32,
+  xStride: u32,
+  cOffset: u32,
+  cStride: u32,
+}
+
+override CHUNK: u32 = 128u;
+override HAS_STATE: bool = false;
+override HAS_SKIP: bool = false;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (B, L, H, P), rows of heads xStride apart
+@if(load_vec4) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@if(load_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
+// (B, L, G, N), rows of groups cStride apart
+@if(load_vec4) @group(0) @binding(2) var<storage, read> C: array<vec4<f32>>;
+@if(load_scalar) @group(0) @binding(2) var<storage, read> C: array<f32>;
+// (B, chunks, H, Q) of (dt, cs)
+@group(0) @binding(3) var<storage, read> steps: array<vec2<f32>>;
+// (B, chunks, H, P, N), the state that enters each chunk
+@if(load_vec4) @group(0) @binding(4) var<storage, read> states: array<vec4<f32>>;
+@if(load_scalar) @group(0) @binding(4) var<storage, read> states: array<f32>;
+// (B, chunks, G, Q, Q), [j, i]
+@group(0) @binding(5) var<storage, read> scores: array<vec4<f32>>;
+// (H), the skip weight
+@group(0) @binding(6) var<storage, read> D: array<f32>;
+// (B, L, H, P)
+@if(load_vec4) @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
+@if(load_scalar) @group(0) @binding(7) var<storage, read_write> y: array<f32>;
+
+var<workgroup> times: array<vec2<f32>, 256>;
+
+// 4 values from column `column` of a row that begins at `row` and has `width` of them; zeros beyond.
+fn loadX(row: u32, column: u32, width: u32) -> vec4<f32> {
+  if (column >= width) { return vec4(0.0); }
+  let at = row + column;
+  @if(load_vec4) { return x[at / 4u]; }
+  @if(load_scalar) {
+    var value = vec4(x[at], 0.0, 0.0, 0.0);
+    if (column + 1u < width) { value.y = x[at + 1u]; }
+    if (column + 2u < width) { value.z = x[at + 2u]; }
+    if (column + 3u < width) { value.w = x[at + 3u]; }
+    return value;
+  }
+}
+
+// 4 values from column n of a token's row; zeros beyond the row and beyond the sequence.
+fn loadC(row: u32, n: u32, token: u32) -> vec4<f32> {
+  if (n >= params.stateSize || token >= params.length) { return vec4(0.0); }
+  let at = row + token * params.cStride + n;
+  @if(load_vec4) { return C[at / 4u]; }
+  @if(load_scalar) {
+    var value = vec4(C[at], 0.0, 0.0, 0.0);
+    if (n + 1u < params.stateSize) { value.y = C[at + 1u]; }
+    if (n + 2u < params.stateSize) { value.z = C[at + 2u]; }
+    if (n + 3u < params.stateSize) { value.w = C[at + 3u]; }
+    return value;
+  }
+}
+
+// 4 values from column n of row p of the entering state; zeros beyond.
+fn loadState(base: u32, n: u32, p: u32) -> vec4<f32> {
+  if (n >= params.stateSize || p >= params.headDim) { return vec4(0.0); }
+  let at = (base + p) * params.stateSize + n;
+  @if(load_vec4) { return states[at / 4u]; }
+  @if(load_scalar) {
+    var value = vec4(states[at], 0.0, 0.0, 0.0);
+    if (n + 1u < params.stateSize) { value.y = states[at + 1u]; }
+    if (n + 2u < params.stateSize) { value.z = states[at + 2u]; }
+    if (n + 3u < params.stateSize) { value.w = states[at + 3u]; }
+    return value;
+  }
+}
+
+// exp(cs[i]): what is left at token i of the state that entered. Rows past the chunk are not stored.
+fn decayTo(i: u32) -> f32 {
+  return exp(min(times[min(i, CHUNK - 1u)].y, 0.0));
+}
+
+// Scores of tokens i .. i + 3 on token j, times the decay between them and dt[j]; 0 where j > i.
+fn mix4(score: vec4<f32>, i: u32, j: u32) -> vec4<f32> {
+  let there = times[j];
+  let here = vec4(times[i].y, times[i + 1u].y, times[i + 2u].y, times[i + 3u].y);
+  // Differences, never quotients of exponentials, which overflow.
+  let weight = exp(min(here - there.y, vec4(0.0))) * there.x;
+  let at = vec4<u32>(i, i + 1u, i + 2u, i + 3u);
+  return select(vec4(0.0), score * weight, at >= vec4<u32>(j));
+}
+
+// Row i of the chunk, 4 values of P from p: adds the skip and stores.
+fn storeY(row: Row, i: u32, p: u32, value: vec4<f32>) {
+  if (i >= row.valid || p >= params.headDim) { return; }
+  let token = row.token + i;
+  var sum = value;
+  if (HAS_SKIP) { sum += row.skip * loadX(row.x + i * params.xStride, p, params.headDim); }
+  let at = (token * params.heads + row.head) * params.headDim + p;
+  @if(load_vec4) { y[at / 4u] = sum; }
+  @if(load_scalar) {
+    for (var k = 0u; k < min(4u, params.headDim - p); k++) { y[at + k] = sum[k]; }
+  }
+}
+
+// What the rows of a tile have in common.
+struct Row {
+  head: u32,
+  // Row of the chunk's first token in (B * L), and where its x begins.
+  token: u32,
+  x: u32,
+  valid: u32,
+  skip: f32,
+}
+
+@compute @workgroup_size(TILE_INVOCATIONS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let columnTiles = (params.headDim + TILE - 1u) / TILE;
+  let i0 = (workgroup.x / columnTiles) * TILE;
+  let p0 = (workgroup.x % columnTiles) * TILE;
+  let head = workgroup.y;
+  let group = head / (params.heads / params.groups);
+  let batch = workgroup.z / params.chunks;
+  let chunk = workgroup.z % params.chunks;
+  let start = chunk * CHUNK;
+  let valid = min(CHUNK, params.length - start);
+  if (i0 >= valid) { return; }
+
+  let sequence = workgroup.z * params.heads + head;
+  for (var i = 0u; i < CHUNK; i += TILE_INVOCATIONS) {
+    if (i + local < CHUNK) { times[i + local] = steps[sequence * CHUNK + i + local]; }
+  }
+  workgroupBarrier();
+
+  var tile: Tile;
+  let first = batch * params.length;
+  // What entered the chunk; nothing enters the first one unless a state was given.
+  if (HAS_STATE || chunk > 0u) {
+    let cRow = params.cOffset + first * params.cStride + group * params.stateSize;
+    // The first 64 invocations stage C, the others the state: each a block of 4 rows by 4 values of N.
+    let block = local % 64u;
+    let quad = block % QUADS;
+    let inner = (block / QUADS) * 4u;
+    let slices = (params.stateSize + DEPTH - 1u) / DEPTH;
+    for (var slice = 0u; slice < slices; slice++) {
+      let n = slice * DEPTH + inner;
+      if (local < 64u) {
+        let t = start + i0 + quad * 4u;
+        setLeftTransposed(inner, quad, loadC(cRow, n, t), loadC(cRow, n, t + 1u), loadC(cRow, n, t + 2u), loadC(cRow, n, t + 3u));
+      } else {
+        let p = p0 + quad * 4u;
+        let base = sequence * params.headDim;
+        setRightTransposed(inner, quad, loadState(base, n, p), loadState(base, n, p + 1u), loadState(base, n, p + 2u), loadState(base, n, p + 3u));
+      }
+      multiplyTile(&tile, local);
+    }
+    tile.r0 *= decayTo(i0 + tileRow(local, 0u));
+    tile.r1 *= decayTo(i0 + tileRow(local, 1u));
+    tile.r2 *= decayTo(i0 + tileRow(local, 2u));
+    tile.r3 *= decayTo(i0 + tileRow(local, 3u));
+    tile.r4 *= decayTo(i0 + tileRow(local, 4u));
+    tile.r5 *= decayTo(i0 + tileRow(local, 5u));
+    tile.r6 *= decayTo(i0 + tileRow(local, 6u));
+    tile.r7 *= decayTo(i0 + tileRow(local, 7u));
+  }
+
+  // The chunk's own tokens, up to the tile's last row.
+  let xRow = params.xOffset + (first + start) * params.xStride + head * params.headDim;
+  let scoreRow = (workgroup.z * params.groups + group) * CHUNK;
+  let quad = local % QUADS;
+  let i = i0 + quad * 4u;
+  let slices = (min(valid, i0 + TILE) + DEPTH - 1u) / DEPTH;
+  for (var slice = 0u; slice < slices; slice++) {
+    for (var part = 0u; part < 2u; part++) {
+      let inner = part * 8u + local / QUADS;
+      let j = slice * DEPTH + inner;
+      var mixed = vec4(0.0);
+      var xs = vec4(0.0);
+      if (j < valid) {
+        if (i + 3u >= j && i < CHUNK) { mixed = mix4(scores[((scoreRow + j) * CHUNK + i) / 4u], i, j); }
+        xs = loadX(xRow + j * params.xStride, p0 + quad * 4u, params.headDim);
+      }
+      setLeft(inner, quad, mixed);
+      setRight(inner, quad, xs);
+    }
+    multiplyTile(&tile, local);
+  }
+
+  var row = Row(head, first + start, xRow, valid, 0.0);
+  if (HAS_SKIP) { row.skip = D[head]; }
+  let p = p0 + tileColumn(local);
+  storeY(row, i0 + tileRow(local, 0u), p, tile.r0);
+  storeY(row, i0 + tileRow(local, 1u), p, tile.r1);
+  storeY(row, i0 + tileRow(local, 2u), p, tile.r2);
+  storeY(row, i0 + tileRow(local, 3u), p, tile.r3);
+  storeY(row, i0 + tileRow(local, 4u), p, tile.r4);
+  storeY(row, i0 + tileRow(local, 5u), p, tile.r5);
+  storeY(row, i0 + tileRow(local, 6u), p, tile.r6);
+  storeY(row, i0 + tileRow(local, 7u), p, tile.r7);
+}

@@ -1,0 +1,131 @@
+// S = exp(dt A) S + dt x B^T; y = S C + D x, for one token, with dt = clamp(softplus(raw + dtBias), low, high)
+// Source: Transformers are SSMs, arXiv 2405.21060, section 7; selective_state_update with one A, dt and D a head.
+// Work: LANES invocations a row (batch, head, p) of the state, each 4 values of N (or 1) at a time.
+// Workgroup memory: 0.5 KiB (128 partial sums).
+// Barriers: between the partial sums of a row and their total, where a row spans more than one subgroup.
+// Requirements: none; the vec4 loads need N and the offsets and strides of B, C and the state in multiples of 4.
+//! axis simd: subgroups(subgroups) | baseline
+//! axis load: vec4 | scalar
+import package::shared::time_step::{timeStep, logDecay};
+@if(simd_subgroups) enable subgroups;
+
+struct Params {
+  batch: u32,
+  heads: u32,
+  headDim: u32,
+  groups: u32,
+  stateSize: u32,
+  xOffset: u32,
+  xStride: u32,
+  dtOffset: u32,
+  dtStride: u32,
+  bOffset: u32,
+  bStride: u32,
+  cOffset: u32,
+  cStride: u32,
+  stateOffset: u32,
+  stateStride: u32,
+  low: f32,
+  high: f32,
+}
+
+const WORKGROUP_SIZE: u32 = 128u;
+// A power of two up to 32.
+override LANES: u32 = 32u;
+override HAS_BIAS: bool = false;
+override HAS_SKIP: bool = false;
+override SOFTPLUS: bool = true;
+
+@if(load_vec4) alias Value = vec4<f32>;
+@if(load_scalar) alias Value = f32;
+@if(load_vec4) const WIDTH: u32 = 4u;
+@if(load_scalar) const WIDTH: u32 = 1u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (B, H, P), sequences xStride apart
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+// (B, H), raw, sequences dtStride apart
+@group(0) @binding(2) var<storage, read> dt: array<f32>;
+// (H), negative
+@group(0) @binding(3) var<storage, read> A: array<f32>;
+// (H)
+@group(0) @binding(4) var<storage, read> dtBias: array<f32>;
+// (H), the skip weight
+@group(0) @binding(5) var<storage, read> D: array<f32>;
+// B and C, each (B, G, N), sequences bStride and cStride apart: one storage, for there are 8 bindings
+@group(0) @binding(6) var<storage, read> BC: array<Value>;
+// (B, H, P, N), sequences stateStride apart
+@group(0) @binding(7) var<storage, read_write> state: array<Value>;
+// (B, H, P)
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;
+
+var<workgroup> partials: array<f32, WORKGROUP_SIZE>;
+
+// Sum over the LANES invocations of a row; every invocation of the workgroup calls it.
+@if(simd_subgroups)
+fn rowSum(value: f32, local: u32, subgroupSize: u32) -> f32 {
+  var sum = value;
+  let width = min(LANES, subgroupSize);
+  for (var mask = 1u; mask < width; mask <<= 1u) { sum += subgroupShuffleXor(sum, mask); }
+  if (LANES > subgroupSize) {
+    // Invocations are numbered subgroup by subgroup, as on every driver in use.
+    partials[local] = sum;
+    workgroupBarrier();
+    let first = (local / LANES) * LANES;
+    sum = 0.0;
+    for (var lane = 0u; lane < LANES; lane += width) { sum += partials[first + lane]; }
+  }
+  return sum;
+}
+@else
+fn rowSum(value: f32, local: u32, subgroupSize: u32) -> f32 {
+  partials[local] = value;
+  workgroupBarrier();
+  for (var distance = LANES / 2u; distance > 0u; distance >>= 1u) {
+    if (local % LANES < distance) { partials[local] += partials[local + distance]; }
+    workgroupBarrier();
+  }
+  return partials[(local / LANES) * LANES];
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) grid: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+  @if(simd_subgroups) @builtin(subgroup_size) subgroupSize: u32,
+) {
+  @if(!simd_subgroups) let subgroupSize = 1u;
+  // Rows may exceed one dimension of the grid (see flatGrid).
+  let row = (workgroup.y * grid.x + workgroup.x) * (WORKGROUP_SIZE / LANES) + local / LANES;
+  let inside = row < params.batch * params.heads * params.headDim;
+  let headRow = row / params.headDim;
+  let batch = headRow / params.heads;
+  let head = headRow % params.heads;
+  let group = head / (params.heads / params.groups);
+  var sum = 0.0;
+  var input = 0.0;
+  if (inside) {
+    var raw = dt[params.dtOffset + batch * params.dtStride + head];
+    if (HAS_BIAS) { raw += dtBias[head]; }
+    let step = timeStep(raw, SOFTPLUS, params.low, params.high);
+    let decay = exp(logDecay(step, A[head]));
+    let inner = row - batch * params.heads * params.headDim;
+    input = x[params.xOffset + batch * params.xStride + inner];
+    let scaled = step * input;
+    let stateRow = (params.stateOffset + batch * params.stateStride + inner * params.stateSize) / WIDTH;
+    let bRow = (params.bOffset + batch * params.bStride + group * params.stateSize) / WIDTH;
+    let cRow = (params.cOffset + batch * params.cStride + group * params.stateSize) / WIDTH;
+    for (var n = local % LANES; n < params.stateSize / WIDTH; n += LANES) {
+      let next = decay * state[stateRow + n] + scaled * BC[bRow + n];
+      state[stateRow + n] = next;
+      @if(load_vec4) sum += dot(next, BC[cRow + n]);
+      @if(load_scalar) sum += next * BC[cRow + n];
+    }
+  }
+  var total = rowSum(sum, local, subgroupSize);
+  if (inside && local % LANES == 0u) {
+    if (HAS_SKIP) { total += D[head] * input; }
+    y[row] = total;
+  }
+}
