@@ -4,7 +4,7 @@ import { flatGrid } from '../core/size.ts';
 import { copyShader } from '../generated/ceiling/copy.ts';
 
 /** Values that one workgroup of {@link ceilingCopy} copies: 4 vectors for each of 256 invocations. */
-export const COPY_TILE = 4 * 256 * 4;
+export const COPY_TILE: number = 4 * 256 * 4;
 
 export interface CeilingCopyInputs {
   /** (n) f32, n a multiple of {@link COPY_TILE} */

@@ -4,7 +4,7 @@ import { flatGrid } from '../core/size.ts';
 import { readShader } from '../generated/ceiling/read.ts';
 
 /** Values that one workgroup of {@link ceilingRead} reads: 32 vectors for each of 256 invocations. */
-export const READ_TILE = 32 * 256 * 4;
+export const READ_TILE: number = 32 * 256 * 4;
 
 export interface CeilingReadInputs {
   /** (n) f32, n a multiple of {@link READ_TILE} */
