@@ -1,13 +1,31 @@
 import type { Options } from 'tsup';
 
-const options: Options = {
-  entry: { index: 'src/index.ts', cli: 'src/cli/main.ts' },
+const common: Options = {
   format: 'esm',
   target: 'es2022',
-  dts: true,
+  platform: 'node',
   sourcemap: true,
-  clean: true,
-  external: [/^@mambalab\//, 'webgpu'],
+  splitting: false,
+  // Several configurations write to one folder: none may empty it under the others.
+  clean: false,
 };
+
+// What is bundled from CommonJS asks for Node's modules by require, which ES modules lack.
+const banner = {
+  js: "import { createRequire as requireFrom } from 'node:module';\nconst require = requireFrom(import.meta.url);",
+};
+
+const options: Options[] = [
+  { ...common, entry: { index: 'src/index.ts' }, platform: 'neutral', dts: true, external: [/^@mambalab\//, 'webgpu'] },
+  {
+    ...common,
+    entry: { cli: 'src/cli/main.ts' },
+    external: [/^@mambalab\//, 'webgpu'],
+    noExternal: ['commander'],
+    banner,
+  },
+  // One file that runs wherever Node and the package webgpu are: copy it to the machine to be measured.
+  { ...common, entry: { standalone: 'src/cli/main.ts' }, external: ['webgpu'], noExternal: [/^(?!webgpu$)/], banner },
+];
 
 export default options;

@@ -50,7 +50,10 @@ export function input(inputs: Readonly<Record<string, TensorRef>>, name: string)
 }
 
 /** The host values of that name, as floats. @throws Error if the case does not declare it */
-export function values(inputs: Readonly<Record<string, Float32Array | Uint32Array>>, name: string): Float32Array | Uint32Array {
+export function values(
+  inputs: Readonly<Record<string, Float32Array | Uint32Array>>,
+  name: string,
+): Float32Array | Uint32Array {
   const found = inputs[name];
   if (found === undefined) throw new Error(`The case declares no input '${name}'.`);
   return found;

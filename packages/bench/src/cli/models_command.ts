@@ -1,0 +1,82 @@
+import { requestDevice } from '@mambalab/kernels/node';
+import { measureCeilings } from '../harness/ceilings.ts';
+import type { ModelBenchOptions, ModelChoice, OpenModel } from '../harness/model_bench.ts';
+import { FULL_MODEL_BENCH, measureModel, QUICK_MODEL_BENCH, requiredCapacity } from '../harness/model_bench.ts';
+import type { ModelReport, ModelResult } from '../results.ts';
+import { describeEnvironment } from './environment.ts';
+import { describe, timeOptions, UsageError, writeReport } from './kernels_command.ts';
+import type { ModelsOptions } from './options.ts';
+import type { Column } from './table.ts';
+import { formatBytes, formatHeader, formatNumber, formatPercent, formatRow } from './table.ts';
+
+const number = (title: string, width: number): Column => ({ title, width, align: 'right' });
+const COLUMNS: readonly Column[] = [
+  { title: 'model', width: 28 },
+  number('prompt', 7),
+  number('prefill tok/s', 13),
+  number('decode tok/s', 12),
+  number('of read', 8),
+  number('CPU us/tok', 10),
+  number('dispatches', 10),
+  number('weights', 9),
+  number('state', 9),
+  number('cache', 9),
+];
+
+/** `mambalab-bench models`: opens each model, measures it, prints and writes. */
+export async function benchModels(
+  sources: readonly string[],
+  options: ModelsOptions,
+  openModel: OpenModel,
+): Promise<void> {
+  const choices: ModelChoice[] = [
+    ...sources.map((source) => ({ source })),
+    ...options.preset.map((preset) => ({ preset })),
+  ];
+  if (choices.length === 0) throw new UsageError('Give a model, or --preset with the name of a shape.');
+  const base = options.quick === true ? QUICK_MODEL_BENCH : FULL_MODEL_BENCH;
+  const settings: ModelBenchOptions = {
+    ...base,
+    prompts: options.prompts ?? base.prompts,
+    steps: options.steps ?? base.steps,
+  };
+  const device = await requestDevice({ toggles: options.toggles });
+  try {
+    const environment = describeEnvironment(device, options.toggles);
+    const ceilings = await measureCeilings(device, timeOptions(device, options));
+    console.log(`${describe(environment, ceilings)}\n\n${formatHeader(COLUMNS)}`);
+    const models: ModelResult[] = [];
+    for (const choice of choices) {
+      const dtype = options.dtype === undefined ? {} : { dtype: options.dtype };
+      const model = await openModel(device, choice, { ...dtype, capacity: requiredCapacity(settings) });
+      try {
+        const result = await measureModel(model, ceilings, settings);
+        for (const line of modelLines(result)) console.log(line);
+        models.push(result);
+      } finally {
+        model.dispose();
+      }
+    }
+    const report: ModelReport = { schema: 'mambalab-bench/models', version: 1, environment, ceilings, models };
+    writeReport(options.json, report);
+  } finally {
+    device.dispose();
+  }
+}
+
+function modelLines({ name, dispatchesPerToken, memory, prefill, decode }: ModelResult): string[] {
+  return decode.map((run, index) =>
+    formatRow(COLUMNS, [
+      name,
+      String(run.context),
+      formatNumber(prefill[index]?.tokensPerSecond ?? NaN),
+      formatNumber(run.tokensPerSecond),
+      formatPercent(run.bandwidthPercent),
+      formatNumber(run.cpuMicrosecondsPerToken),
+      String(dispatchesPerToken),
+      formatBytes(memory.weights),
+      formatBytes(memory.state),
+      formatBytes(memory.cache),
+    ]),
+  );
+}
