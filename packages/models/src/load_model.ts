@@ -5,12 +5,14 @@ import { Model } from './generation/model.ts';
 import { ModelRuntime } from './generation/runtime.ts';
 import type { CacheDtype } from './graph/names.ts';
 import { ConfigReader } from './spec/config.ts';
+import { weightsOf } from './spec/weight_spec.ts';
 import { createChatTemplate } from './text/chat_template.ts';
 import { createTokenizer } from './text/tokenizer.ts';
 import type { Checkpoint } from './weights/folder.ts';
 import { openCheckpoint } from './weights/folder.ts';
 import type { PlannedWeight, WeightDtype } from './weights/plan.ts';
 import { planWeights } from './weights/plan.ts';
+import { randomWeights } from './weights/random_weights.ts';
 import type { Folder } from './weights/source.ts';
 import { plannedBytes, uploadWeights } from './weights/upload.ts';
 
@@ -103,8 +105,7 @@ async function build<Source>(platform: LoadPlatform<Source>, checkpoint: Checkpo
     });
     runtime = made;
     report('compile', totalBytes);
-    const capacity = made.capacityFor(1);
-    await Promise.all([made.decodePlan(capacity), made.samplePlan(), made.prefillPlan(MODERATE_PROMPT, 'last', capacity)]);
+    await compilePlans(made);
     options.signal?.throwIfAborted();
     return new Model({
       runtime: made,
@@ -124,6 +125,54 @@ async function build<Source>(platform: LoadPlatform<Source>, checkpoint: Checkpo
 
 /** The length whose prefill plan is compiled while loading: what a first prompt usually needs. */
 const MODERATE_PROMPT = 64;
+
+/** Compiles, in parallel, what a first prompt and its answer need. */
+async function compilePlans(runtime: ModelRuntime): Promise<void> {
+  const capacity = runtime.capacityFor(1);
+  await Promise.all([
+    runtime.decodePlan(capacity),
+    runtime.samplePlan(),
+    runtime.prefillPlan(MODERATE_PROMPT, 'last', capacity),
+  ]);
+}
+
+export interface RandomModelOptions {
+  readonly device: Device;
+  /** Storage of matrices. */
+  readonly dtype: 'f32' | 'f16' | 'bf16';
+  readonly seed?: number;
+  readonly contextLength?: number;
+  readonly cacheDtype?: CacheDtype;
+  readonly force?: ForcedChoices;
+}
+
+/**
+ * A model with random weights, made from a `config.json` alone: for measuring speed and memory of a shape without a
+ * download. The same seed gives the same weights. It has no tokenizer.
+ */
+export async function createRandomModel(config: unknown, options: RandomModelOptions): Promise<Model> {
+  const parsed = parseConfig(config);
+  const { device, dtype } = options;
+  const plan = weightsOf(parsed).map((spec): PlannedWeight => ({ spec, dtype: spec.kind === 'matrix' ? dtype : 'f32' }));
+  const runtime = new ModelRuntime({
+    device,
+    spec: parsed.spec,
+    weightSpecs: plan.map(({ spec }) => spec),
+    weights: await randomWeights(device, plan, options.seed ?? 0),
+    cacheDtype: options.cacheDtype ?? defaultCacheDtype(plan),
+    contextLength: contextLengthOf(parsed.spec.contextLength, options.contextLength),
+    force: options.force,
+  });
+  return new Model({
+    runtime,
+    config,
+    tokenizer: undefined,
+    chatTemplate: createChatTemplate(undefined),
+    eosTokens: [],
+    chatTemperature: 0,
+    onDispose: () => undefined,
+  });
+}
 
 /** Exact weights get exact caches; packed weights get caches of half the size. */
 function defaultCacheDtype(plan: readonly PlannedWeight[]): CacheDtype {

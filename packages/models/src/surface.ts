@@ -26,7 +26,8 @@ export { buildDecode, buildPrefill, buildSample } from './graph/build.ts';
 export type { BuildOptions, PrefillHead } from './graph/build.ts';
 export { cacheBytesPerToken, stateTensors } from './graph/names.ts';
 export type { CacheDtype, StateTensor } from './graph/names.ts';
-export type { CheckpointEntry, LoadOptions, LoadProgress } from './load_model.ts';
+export { createRandomModel } from './load_model.ts';
+export type { CheckpointEntry, LoadOptions, LoadProgress, RandomModelOptions } from './load_model.ts';
 export type {
   AttentionSpec,
   BlockSpec,

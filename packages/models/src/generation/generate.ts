@@ -1,4 +1,4 @@
-import { ArgumentError, IntegrityError } from '@mambalab/kernels';
+import { ArgumentError, IntegrityError, NO_TOKEN } from '@mambalab/kernels';
 import type { SamplingSettings, Sequence } from './sequence.ts';
 
 export interface GenerateOptions {
@@ -76,8 +76,8 @@ export function planGeneration(
   };
 }
 
-/** What a sampler writes when no logit is a number. */
-const NO_TOKEN = 0xffffffff;
+
+
 
 function checkToken(token: number): void {
   if (token !== NO_TOKEN) return;

@@ -1,5 +1,5 @@
 import type { Dtype, Recording, Size, TensorRef } from '@mambalab/kernels';
-import { maximumSize, rmsNorm } from '@mambalab/kernels';
+import { MATVEC_MAX_ROWS, maximumSize, rmsNorm } from '@mambalab/kernels';
 import type { ModelSpec, NormSpec } from '../spec/model_spec.ts';
 import type { WeightSpec } from '../spec/weight_spec.ts';
 import type { CacheDtype } from './names.ts';
@@ -83,7 +83,7 @@ export class NormalizedInput {
   /** x and, for a projection that normalises by itself, the norm; x normalised otherwise. */
   forProjection(): { x: TensorRef; normWeight?: TensorRef; normEps?: number } {
     const rows = maximumSize(this.#x.shape[0] ?? 0);
-    if (this.#normalized === undefined && rows <= MATVEC_ROWS && this.#norm.weightOffset === 0) {
+    if (this.#normalized === undefined && rows <= MATVEC_MAX_ROWS && this.#norm.weightOffset === 0) {
       return { x: this.#x, normWeight: this.#weight, normEps: this.#norm.eps };
     }
     return { x: this.normalized() };
@@ -98,6 +98,3 @@ export class NormalizedInput {
     return this.#normalized;
   }
 }
-
-/** Up to this many rows `linear` and `fusedMlp` take their matrix-vector form, which can normalise its input. */
-const MATVEC_ROWS = 8;
