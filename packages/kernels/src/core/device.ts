@@ -30,6 +30,7 @@ export class Device {
   /** Resolves when the device is lost, also by `dispose`. Never rejects. */
   readonly lost: Promise<DeviceLoss>;
   #loss: DeviceLoss | undefined;
+  #end: (loss: DeviceLoss) => void = () => undefined;
   #failure: Error | undefined;
   readonly #buffers = new Set<GPUBuffer>();
   #allocatedBytes = 0;
@@ -42,8 +43,11 @@ export class Device {
     this.instance = owner;
     this.#owned = owner !== undefined;
     this.capabilities = probeCapabilities(info, gpu);
-    this.lost = gpu.lost.then((loss) => {
-      this.#loss = { reason: loss.reason, message: loss.message };
+    const disposed = new Promise<DeviceLoss>((resolve) => {
+      this.#end = resolve;
+    });
+    this.lost = Promise.race([disposed, gpu.lost]).then(({ reason, message }) => {
+      this.#loss ??= { reason, message };
       return this.#loss;
     });
     gpu.addEventListener('uncapturederror', (event) => {
@@ -236,6 +240,9 @@ export class Device {
 
   /** Frees every buffer; destroys the GPU device if this object requested it. */
   dispose(): void {
+    // From now on every call is refused, also where the GPU device lives on or tells of its end only a turn later.
+    this.#loss ??= { reason: 'destroyed', message: 'dispose() was called.' };
+    this.#end(this.#loss);
     for (const buffer of this.#buffers) buffer.destroy();
     this.#buffers.clear();
     this.#allocatedBytes = 0;

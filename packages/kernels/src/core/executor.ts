@@ -91,7 +91,7 @@ export class Executor {
 
   /** Frees the buffers of every plan. Tensors that callers bound stay theirs. */
   dispose(): void {
-    for (const plan of [...this.#plans]) plan.dispose();
+    for (const plan of this.#plans) plan.dispose();
     for (const buffer of this.#pool) this.device.destroyBuffer(buffer);
     this.#pool.length = 0;
     if (this.#placeholder !== undefined) this.device.destroyBuffer(this.#placeholder);
@@ -126,7 +126,7 @@ export class Executor {
     // A wrong text is reported below, with its messages; nobody else may find the error in addition.
     gpu.pushErrorScope('validation');
     const module = gpu.createShaderModule({ label: shader.name, code });
-    void gpu.popErrorScope();
+    gpu.popErrorScope().catch(() => undefined);
     try {
       return await gpu.createComputePipelineAsync({
         label: shader.name,
@@ -274,7 +274,9 @@ export class Plan {
       const tensor = given.get(name);
       if (tensor === undefined) throw new ArgumentError(`No tensor is bound for '${name}'.`, 'Bind every external tensor of the recording.');
       const needed = storageRefBytes(ref.storage);
-      if (tensor.dtype !== ref.dtype || tensor.rowStride !== ref.rowStride || tensor.byteLength < needed) {
+      // One row has no distance to the next.
+      const sameRows = maximumSize(ref.storage.rows) === 1 || tensor.rowStride === ref.rowStride;
+      if (tensor.dtype !== ref.dtype || !sameRows || tensor.byteLength < needed) {
         throw new ShapeError(
           `'${name}' must be ${ref.dtype} with rows ${ref.rowStride} apart and at least ${needed} bytes; found ${tensor.dtype}, ${tensor.rowStride}, ${tensor.byteLength} bytes.`,
           'Bind the tensor that the recording was made for.',
