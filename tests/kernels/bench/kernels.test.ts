@@ -1,6 +1,16 @@
 import type { Ceilings, KernelBench } from '@mambalab/bench';
-import { allPassed, kernelBenches, measureCeilings, QUICK_TIMING, runKernel, verifyKernel } from '@mambalab/bench';
-import { beforeAll, describe, expect, it } from 'vitest';
+import {
+  allPassed,
+  kernelBenches,
+  measureCeilings,
+  QUICK_TIMING,
+  runKernel,
+  timeKernel,
+  verifyKernel,
+} from '@mambalab/bench';
+import { Device } from '@mambalab/kernels';
+import { requestDevice } from '@mambalab/kernels/node';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
 
 const device = await openTestDevice();
@@ -49,6 +59,32 @@ describe.each(simdChoices(device))('rms_norm %o', (force) => {
         expect(Number.isFinite(value) && value > 0).toBe(true);
       }
     }
+  });
+});
+
+describe('devices of another kind', () => {
+  it('rotates over copies that lie apart, where a cache may hold the inputs', async () => {
+    // The same device under a name that does not tell that a CPU does the work.
+    const info = { vendor: 'test', architecture: '', device: '', description: '' } as GPUAdapterInfo;
+    const hardware = new Device(device.gpu, info);
+    expect(hardware.capabilities.software).toBe(false);
+    const [first] = rmsNormBench().cases;
+    if (first === undefined) throw new Error('There is no case.');
+    const time = await timeKernel(hardware, first, { ...options, memory: 2 ** 20 });
+    // Input, weight and output take 3 KiB each: 113 times that fits in 1 MiB.
+    expect(time.copies).toBe(113);
+    expect(time.writtenFraction).toBeCloseTo(1 / 3, 2);
+    expect(hardware.allocatedBytes).toBe(0);
+  });
+
+  it('times by the wall clock where there are no timestamps', async () => {
+    const without = await requestDevice({ withoutFeatures: ['timestamp-query'] });
+    afterAll(() => without.dispose());
+    const [first] = rmsNormBench().cases;
+    if (first === undefined) throw new Error('There is no case.');
+    const time = await timeKernel(without, first, options);
+    expect(time.method).toBe('wall clock');
+    expect(time.microseconds.median).toBeGreaterThan(0);
   });
 });
 
