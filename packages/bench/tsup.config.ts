@@ -19,7 +19,9 @@ const options: Options[] = [
   { ...common, entry: { index: 'src/index.ts' }, platform: 'neutral', dts: true, external: [/^@mambalab\//, 'webgpu'] },
   {
     ...common,
-    entry: { cli: 'src/cli/main.ts' },
+    // The program loads what opens models only when it is asked for one.
+    entry: { cli: 'src/cli/main.ts', open_model: 'src/harness/open_model.ts' },
+    splitting: true,
     external: [/^@mambalab\//, 'webgpu'],
     noExternal: ['commander'],
     banner,
