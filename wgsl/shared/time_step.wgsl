@@ -33,7 +33,14 @@ fn timeStep(raw: f32, applySoftplus: bool, low: f32, high: f32) -> f32 {
   return clamp(step, low, high);
 }
 
-// exp(dt * A) as every kernel forms it. Below -100 it is 0 in f32; keeping it there bounds the sums over a chunk.
+// dt * A, of which every kernel takes the exponential: 0 in f32 below -100, and kept there to bound sums over a chunk.
 fn logDecay(step: f32, a: f32) -> f32 {
   return max(step * a, -100.0);
+}
+
+// A log decay in two parts: a multiple of 1/256 and the rest. Up to 256 of the first add up in f32 without rounding, and
+// the second stay small, so that a difference of two sums is right even where the sums are thousands apart from it.
+fn splitDecay(value: f32) -> vec2<f32> {
+  let coarse = round(value * 256.0) / 256.0;
+  return vec2(coarse, value - coarse);
 }

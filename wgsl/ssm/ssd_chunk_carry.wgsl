@@ -8,6 +8,8 @@
 
 struct Params {
   chunks: u32,
+  // Q
+  chunkLength: u32,
   heads: u32,
   // Elements of one head and of all heads, P * N and H * P * N.
   headElements: u32,
@@ -17,7 +19,6 @@ struct Params {
 }
 
 override WORKGROUP_SIZE: u32 = 64u;
-override CHUNK: u32 = 128u;
 override HAS_STATE: bool = false;
 
 @if(load_vec4) alias Value = vec4<f32>;
@@ -26,8 +27,8 @@ override HAS_STATE: bool = false;
 @if(load_scalar) const WIDTH: u32 = 1u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-// (B, chunks, H, Q) of (dt, cs)
-@group(0) @binding(1) var<storage, read> steps: array<vec2<f32>>;
+// (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step)
+@group(0) @binding(1) var<storage, read> steps: array<f32>;
 // (B, chunks, H, P, N): what each chunk adds, then the state that enters it
 @group(0) @binding(2) var<storage, read_write> states: array<Value>;
 // (B, H, P, N), sequences stateStride apart: before the first token (where HAS_STATE), then after the last
@@ -47,7 +48,8 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
     let at = (sequence * params.elements + element) / WIDTH;
     let added = states[at];
     // Padding adds nothing to cs, so that its last entry is the whole chunk's, also of a partial one.
-    let total = steps[(sequence * params.heads + head) * CHUNK + CHUNK - 1u].y;
+    let step = (sequence * params.heads + head) * 3u * params.chunkLength;
+    let total = steps[step + 2u * params.chunkLength - 1u] + steps[step + 3u * params.chunkLength - 1u];
     states[at] = carried;
     carried = exp(min(total, 0.0)) * carried + added;
   }

@@ -1,10 +1,10 @@
 // dt = clamp(softplus(raw + dtBias), low, high); cs[i] = sum_{k <= i} dt[k] A inside each chunk of Q tokens
 // Source: Transformers are SSMs, arXiv 2405.21060, section 6; the first of the passes of ssdChunkScan.
 // Work: one workgroup a (batch, chunk, head), one invocation a token; tokens past the end get dt = 0.
-// Workgroup memory: 1 KiB (256 sums).
+// Workgroup memory: 2 KiB (256 sums in two parts).
 // Barriers: two a doubling step of the scan: all have read before one writes, all have written before one reads.
 // Requirements: none.
-import package::shared::time_step::{timeStep, logDecay};
+import package::shared::time_step::{timeStep, logDecay, splitDecay};
 
 struct Params {
   length: u32,
@@ -27,10 +27,10 @@ override SOFTPLUS: bool = true;
 @group(0) @binding(2) var<storage, read> A: array<f32>;
 // (H)
 @group(0) @binding(3) var<storage, read> dtBias: array<f32>;
-// (B, chunks, H, Q) of (dt, cs)
-@group(0) @binding(4) var<storage, read_write> steps: array<vec2<f32>>;
+// (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step)
+@group(0) @binding(4) var<storage, read_write> steps: array<f32>;
 
-var<workgroup> sums: array<f32, 256>;
+var<workgroup> sums: array<vec2<f32>, 256>;
 
 @compute @workgroup_size(CHUNK)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (HAS_BIAS) { raw += dtBias[head]; }
     step = timeStep(raw, SOFTPLUS, params.low, params.high);
   }
-  sums[local] = logDecay(step, A[head]);
+  sums[local] = splitDecay(logDecay(step, A[head]));
   workgroupBarrier();
   for (var distance = 1u; distance < CHUNK; distance <<= 1u) {
     var sum = sums[local];
@@ -53,5 +53,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     sums[local] = sum;
     workgroupBarrier();
   }
-  steps[(workgroup.y * params.heads + head) * CHUNK + local] = vec2(step, sums[local]);
+  let at = (workgroup.y * params.heads + head) * 3u * CHUNK + local;
+  steps[at] = step;
+  steps[at + CHUNK] = sums[local].x;
+  steps[at + 2u * CHUNK] = sums[local].y;
 }

@@ -1,8 +1,8 @@
 // y[i] = exp(cs[i]) S C[i] + sum_{j <= i} scores[j, i] exp(cs[i] - cs[j]) dt[j] x[j] + D x[i] for the tokens of a chunk
 // Source: Transformers are SSMs, arXiv 2405.21060, listing 1, "Y_diag + Y_off"; the last of the passes of ssdChunkScan.
 // Work: one workgroup a (batch, chunk, head) and tile of 64 tokens x 64 values of P; see shared/ssd_tile.
-// Workgroup memory: 2 * 4 KiB of operands + 2 KiB of (dt, cs).
-// Barriers: (dt, cs) before its use; those of multiplyTile around every 16 values of N, then every 16 tokens.
+// Workgroup memory: 2 * 4 KiB of operands + 3 KiB of dt and cs.
+// Barriers: dt and cs before their use; those of multiplyTile around every 16 values of N, then every 16 tokens.
 // Requirements: none; the vec4 loads need offsets, strides, P and N in multiples of 4.
 //! axis load: vec4 | scalar
 import package::shared::ssd_tile::{Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeft, setRight, setLeftTransposed, setRightTransposed, multiplyTile};
@@ -10,6 +10,10 @@ import package::shared::ssd_tile::{Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, t
 struct Params {
   length: u32,
   chunks: u32,
+  // Q
+  chunkLength: u32,
+  // 1 where the sequence begins at zeros: nothing enters its first chunk.
+  firstCarried: u32,
   heads: u32,
   headDim: u32,
   groups: u32,
@@ -20,8 +24,6 @@ struct Params {
   cStride: u32,
 }
 
-override CHUNK: u32 = 128u;
-override HAS_STATE: bool = false;
 override HAS_SKIP: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -31,8 +33,8 @@ override HAS_SKIP: bool = false;
 // (B, L, G, N), rows of groups cStride apart
 @if(load_vec4) @group(0) @binding(2) var<storage, read> C: array<vec4<f32>>;
 @if(load_scalar) @group(0) @binding(2) var<storage, read> C: array<f32>;
-// (B, chunks, H, Q) of (dt, cs)
-@group(0) @binding(3) var<storage, read> steps: array<vec2<f32>>;
+// (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step)
+@group(0) @binding(3) var<storage, read> steps: array<f32>;
 // (B, chunks, H, P, N), the state that enters each chunk
 @if(load_vec4) @group(0) @binding(4) var<storage, read> states: array<vec4<f32>>;
 @if(load_scalar) @group(0) @binding(4) var<storage, read> states: array<f32>;
@@ -44,7 +46,8 @@ override HAS_SKIP: bool = false;
 @if(load_vec4) @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
 @if(load_scalar) @group(0) @binding(7) var<storage, read_write> y: array<f32>;
 
-var<workgroup> times: array<vec2<f32>, 256>;
+var<workgroup> dt: array<f32, 256>;
+var<workgroup> cs: array<vec2<f32>, 256>;
 
 // 4 values from column `column` of a row that begins at `row` and has `width` of them; zeros beyond.
 fn loadX(row: u32, column: u32, width: u32) -> vec4<f32> {
@@ -90,15 +93,21 @@ fn loadState(base: u32, n: u32, p: u32) -> vec4<f32> {
 
 // exp(cs[i]): what is left at token i of the state that entered. Rows past the chunk are not stored.
 fn decayTo(i: u32) -> f32 {
-  return exp(min(times[min(i, CHUNK - 1u)].y, 0.0));
+  let sum = cs[min(i, params.chunkLength - 1u)];
+  return exp(min(sum.x + sum.y, 0.0));
+}
+
+// Both parts of cs of tokens i .. i + 3.
+struct Sums {
+  coarse: vec4<f32>,
+  fine: vec4<f32>,
 }
 
 // Scores of tokens i .. i + 3 on token j, times the decay between them and dt[j]; 0 where j > i.
-fn mix4(score: vec4<f32>, i: u32, j: u32) -> vec4<f32> {
-  let there = times[j];
-  let here = vec4(times[i].y, times[i + 1u].y, times[i + 2u].y, times[i + 3u].y);
+fn mix4(score: vec4<f32>, here: Sums, i: u32, j: u32) -> vec4<f32> {
+  let there = cs[j];
   // Differences, never quotients of exponentials, which overflow.
-  let weight = exp(min(here - there.y, vec4(0.0))) * there.x;
+  let weight = exp(min((here.coarse - there.x) + (here.fine - there.y), vec4(0.0))) * dt[j];
   let at = vec4<u32>(i, i + 1u, i + 2u, i + 3u);
   return select(vec4(0.0), score * weight, at >= vec4<u32>(j));
 }
@@ -135,20 +144,26 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let group = head / (params.heads / params.groups);
   let batch = workgroup.z / params.chunks;
   let chunk = workgroup.z % params.chunks;
-  let start = chunk * CHUNK;
-  let valid = min(CHUNK, params.length - start);
+  let start = chunk * params.chunkLength;
+  let valid = min(params.chunkLength, params.length - start);
   if (i0 >= valid) { return; }
 
   let sequence = workgroup.z * params.heads + head;
-  for (var i = 0u; i < CHUNK; i += TILE_INVOCATIONS) {
-    if (i + local < CHUNK) { times[i + local] = steps[sequence * CHUNK + i + local]; }
+  let q = params.chunkLength;
+  for (var part = 0u; part < 2u; part++) {
+    let k = part * TILE_INVOCATIONS + local;
+    let step = sequence * 3u * q + k;
+    if (k < q) {
+      dt[k] = steps[step];
+      cs[k] = vec2(steps[step + q], steps[step + 2u * q]);
+    }
   }
   workgroupBarrier();
 
   var tile: Tile;
   let first = batch * params.length;
   // What entered the chunk; nothing enters the first one unless a state was given.
-  if (HAS_STATE || chunk > 0u) {
+  if (chunk >= params.firstCarried) {
     let cRow = params.cOffset + first * params.cStride + group * params.stateSize;
     // The first 64 invocations stage C, the others the state: each a block of 4 rows by 4 values of N.
     let block = local % 64u;
@@ -179,9 +194,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   // The chunk's own tokens, up to the tile's last row.
   let xRow = params.xOffset + (first + start) * params.xStride + head * params.headDim;
-  let scoreRow = (workgroup.z * params.groups + group) * CHUNK;
+  let scoreRow = (workgroup.z * params.groups + group) * params.chunkLength;
   let quad = local % QUADS;
   let i = i0 + quad * 4u;
+  // Chunks are multiples of 16 long: four tokens lie inside one together or not at all.
+  let own = min(i, q - 4u);
+  let here = Sums(
+    vec4(cs[own].x, cs[own + 1u].x, cs[own + 2u].x, cs[own + 3u].x),
+    vec4(cs[own].y, cs[own + 1u].y, cs[own + 2u].y, cs[own + 3u].y),
+  );
   let slices = (min(valid, i0 + TILE) + DEPTH - 1u) / DEPTH;
   for (var slice = 0u; slice < slices; slice++) {
     for (var part = 0u; part < 2u; part++) {
@@ -190,7 +211,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       var mixed = vec4(0.0);
       var xs = vec4(0.0);
       if (j < valid) {
-        if (i + 3u >= j && i < CHUNK) { mixed = mix4(scores[((scoreRow + j) * CHUNK + i) / 4u], i, j); }
+        if (i + 3u >= j && i < q) { mixed = mix4(scores[((scoreRow + j) * q + i) / 4u], here, i, j); }
         xs = loadX(xRow + j * params.xStride, p0 + quad * 4u, params.headDim);
       }
       setLeft(inner, quad, mixed);

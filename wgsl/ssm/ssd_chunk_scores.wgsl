@@ -10,6 +10,8 @@ import package::shared::ssd_tile::{Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, t
 struct Params {
   length: u32,
   chunks: u32,
+  // Q
+  chunkLength: u32,
   groups: u32,
   stateSize: u32,
   bOffset: u32,
@@ -17,8 +19,6 @@ struct Params {
   cOffset: u32,
   cStride: u32,
 }
-
-override CHUNK: u32 = 128u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (B, L, G, N), rows of groups bStride apart
@@ -58,18 +58,18 @@ fn loadC(row: u32, n: u32, token: u32) -> vec4<f32> {
 }
 
 fn storeScores(j: u32, i: u32, base: u32, value: vec4<f32>) {
-  if (j >= CHUNK || i >= CHUNK) { return; }
-  scores[((base + j) * CHUNK + i) / 4u] = value;
+  if (j >= params.chunkLength || i >= params.chunkLength) { return; }
+  scores[((base + j) * params.chunkLength + i) / 4u] = value;
 }
 
 @compute @workgroup_size(TILE_INVOCATIONS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let tiles = (CHUNK + TILE - 1u) / TILE;
+  let tiles = (params.chunkLength + TILE - 1u) / TILE;
   let j0 = (workgroup.x / tiles) * TILE;
   let i0 = (workgroup.x % tiles) * TILE;
   let group = workgroup.y;
   let batch = workgroup.z / params.chunks;
-  let start = (workgroup.z % params.chunks) * CHUNK;
+  let start = (workgroup.z % params.chunks) * params.chunkLength;
   if (j0 > i0 || start + i0 >= params.length) { return; }
 
   let first = batch * params.length;
@@ -93,7 +93,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     multiplyTile(&tile, local);
   }
 
-  let base = (workgroup.z * params.groups + group) * CHUNK;
+  let base = (workgroup.z * params.groups + group) * params.chunkLength;
   let i = i0 + tileColumn(local);
   storeScores(j0 + tileRow(local, 0u), i, base, tile.r0);
   storeScores(j0 + tileRow(local, 1u), i, base, tile.r1);

@@ -10,6 +10,8 @@ import package::shared::ssd_tile::{Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, t
 struct Params {
   length: u32,
   chunks: u32,
+  // Q
+  chunkLength: u32,
   heads: u32,
   headDim: u32,
   groups: u32,
@@ -20,8 +22,6 @@ struct Params {
   bStride: u32,
 }
 
-override CHUNK: u32 = 128u;
-
 @group(0) @binding(0) var<uniform> params: Params;
 // (B, L, H, P), rows of heads xStride apart
 @if(load_vec4) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
@@ -29,8 +29,8 @@ override CHUNK: u32 = 128u;
 // (B, L, G, N), rows of groups bStride apart
 @if(load_vec4) @group(0) @binding(2) var<storage, read> B: array<vec4<f32>>;
 @if(load_scalar) @group(0) @binding(2) var<storage, read> B: array<f32>;
-// (B, chunks, H, Q) of (dt, cs)
-@group(0) @binding(3) var<storage, read> steps: array<vec2<f32>>;
+// (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step)
+@group(0) @binding(3) var<storage, read> steps: array<f32>;
 // (B, chunks, H, P, N)
 @if(load_vec4) @group(0) @binding(4) var<storage, read_write> states: array<vec4<f32>>;
 @if(load_scalar) @group(0) @binding(4) var<storage, read_write> states: array<f32>;
@@ -81,16 +81,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let head = workgroup.y;
   let group = head / (params.heads / params.groups);
   let batch = workgroup.z / params.chunks;
-  let start = (workgroup.z % params.chunks) * CHUNK;
-  let valid = min(CHUNK, params.length - start);
+  let start = (workgroup.z % params.chunks) * params.chunkLength;
+  let valid = min(params.chunkLength, params.length - start);
   let sequence = workgroup.z * params.heads + head;
 
-  let last = steps[sequence * CHUNK + CHUNK - 1u].y;
-  for (var i = 0u; i < CHUNK; i += TILE_INVOCATIONS) {
-    let k = i + local;
-    if (k < CHUNK) {
-      let step = steps[sequence * CHUNK + k];
-      weights[k] = exp(min(last - step.y, 0.0)) * step.x;
+  let q = params.chunkLength;
+  let step = sequence * 3u * q;
+  for (var i = 0u; i < 2u; i++) {
+    let k = i * TILE_INVOCATIONS + local;
+    if (k < q) {
+      let coarse = steps[step + 2u * q - 1u] - steps[step + q + k];
+      let fine = steps[step + 3u * q - 1u] - steps[step + 2u * q + k];
+      weights[k] = exp(min(coarse + fine, 0.0)) * steps[step + k];
     }
   }
   workgroupBarrier();

@@ -61,12 +61,12 @@ export function ssdChunkScan(
   const cStride = strideOfRows('C', C, 2);
   const state = inputs.state ?? recording.scratch('ssdChunkScan.state', 'f32', [batch, heads, headDim, stateSize]);
   const stateStride = strideOfRows('state', state, 3);
-  const steps = recording.scratch('ssdChunkScan.steps', 'f32', [batch, chunks, heads, chunk, 2]);
+  const steps = recording.scratch('ssdChunkScan.steps', 'f32', [batch, chunks, heads, 3, chunk]);
   const states = recording.scratch('ssdChunkScan.states', 'f32', [batch, chunks, heads, headDim, stateSize]);
   const scores = recording.scratch('ssdChunkScan.scores', 'f32', [batch, chunks, groups, chunk, chunk]);
   const y = recording.scratch('ssdChunkScan.y', 'f32', [batch, length, heads, headDim]);
 
-  const sizes = { length, chunks, heads, headDim, groups, stateSize };
+  const sizes = { length, chunks, chunkLength: chunk, heads, headDim, groups, stateSize };
   const xPlace = { xOffset: x.offset, xStride };
   const bPlace = { bOffset: B.offset, bStride };
   const cPlace = { cOffset: C.offset, cStride };
@@ -83,14 +83,12 @@ export function ssdChunkScan(
   recording.dispatch(ssdChunkStateShader, {
     bindings: { x, B, steps, states },
     params: { ...sizes, ...xPlace, ...bPlace },
-    overrides: { CHUNK: chunk },
     choices: loadChoice(x.offset, xStride, headDim, B.offset, bStride, stateSize),
     workgroups: [tiles(headDim) * tiles(stateSize), heads, sequences],
   });
   recording.dispatch(ssdChunkScoresShader, {
     bindings: { B, C, scores },
-    params: { length, chunks, groups, stateSize, ...bPlace, ...cPlace },
-    overrides: { CHUNK: chunk },
+    params: { length, chunks, chunkLength: chunk, groups, stateSize, ...bPlace, ...cPlace },
     choices: loadChoice(B.offset, bStride, C.offset, cStride, stateSize),
     workgroups: [tiles(chunk) ** 2, groups, sequences],
   });
@@ -99,15 +97,23 @@ export function ssdChunkScan(
   const elements = heads * headDim * stateSize;
   recording.dispatch(ssdChunkCarryShader, {
     bindings: { steps, states, state },
-    params: { chunks, heads, headElements: headDim * stateSize, elements, stateOffset: state.offset, stateStride },
-    overrides: { CHUNK: chunk, HAS_STATE: inputs.state !== undefined, WORKGROUP_SIZE: CARRY_WORKGROUP },
+    params: {
+      chunks,
+      chunkLength: chunk,
+      heads,
+      headElements: headDim * stateSize,
+      elements,
+      stateOffset: state.offset,
+      stateStride,
+    },
+    overrides: { HAS_STATE: inputs.state !== undefined, WORKGROUP_SIZE: CARRY_WORKGROUP },
     choices: carry,
     workgroups: [Math.ceil(elements / (CARRY_WORKGROUP * carryWidth)), batch],
   });
   recording.dispatch(ssdChunkOutputShader, {
     bindings: { x, C, steps, states, scores, D: D ?? none, y },
-    params: { ...sizes, ...xPlace, ...cPlace },
-    overrides: { CHUNK: chunk, HAS_STATE: inputs.state !== undefined, HAS_SKIP: D !== undefined },
+    params: { ...sizes, ...xPlace, ...cPlace, firstCarried: inputs.state === undefined ? 1 : 0 },
+    overrides: { HAS_SKIP: D !== undefined },
     choices: loadChoice(x.offset, xStride, headDim, C.offset, cStride, stateSize),
     workgroups: [tiles(chunk) * tiles(headDim), heads, sequences],
   });

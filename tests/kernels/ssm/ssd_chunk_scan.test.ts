@@ -1,0 +1,329 @@
+import type { HostTensor, Recording, TensorRef } from '@mambalab/kernels';
+import {
+  ArgumentError,
+  columns,
+  Executor,
+  namedSize,
+  Recording as Record,
+  reshape,
+  run,
+  ShapeError,
+  ssdChunkScan,
+  ssdStep,
+} from '@mambalab/kernels';
+import { ssdScan } from '@mambalab/kernels/reference';
+import { describe, expect, it } from 'vitest';
+import { openTestDevice } from '../../support/gpu.ts';
+import { expectClose, nmse, Random } from '../../support/numbers.ts';
+
+const device = await openTestDevice();
+const executor = new Executor(device, { poison: true });
+// The Triton kernels' own tests allow rtol 1e-2 and atol 3e-3 (test_ssd.py); llama.cpp's SSM_SCAN an NMSE of 2e-7. Both
+// hold for f32 products of at most 256 terms with room to spare.
+const TOLERANCE = { rtol: 1e-4, atol: 1e-4 };
+const NMSE = 2e-7;
+
+interface Sizes {
+  readonly batch: number;
+  readonly length: number;
+  readonly heads: number;
+  readonly headDim: number;
+  readonly groups: number;
+  readonly stateSize: number;
+}
+
+type Values = HostTensor & { data: Float32Array };
+
+interface Inputs {
+  readonly x: Values;
+  readonly dt: Values;
+  readonly A: Values;
+  readonly B: Values;
+  readonly C: Values;
+  readonly dtBias?: Values;
+  readonly D?: Values;
+  readonly state?: Values;
+}
+
+const values = (data: Float32Array, ...shape: number[]): Values => ({ data, shape, dtype: 'f32' });
+
+/** As the tests of mamba_ssm draw them: dt = randn - 4 before softplus; A from `decay`. */
+function draw(sizes: Sizes, decay: readonly [number, number] = [-16, -1], optional = true): Inputs {
+  const { batch, length, heads, headDim, groups, stateSize } = sizes;
+  const random = new Random(length * 7919 + headDim * 131 + stateSize * 17 + heads * 3 + batch);
+  const rows = batch * length;
+  return {
+    x: values(random.normals(rows * heads * headDim), batch, length, heads, headDim),
+    dt: values(random.normals(rows * heads, 1, -4), batch, length, heads),
+    A: values(random.uniforms(heads, ...decay), heads),
+    B: values(random.normals(rows * groups * stateSize), batch, length, groups, stateSize),
+    C: values(random.normals(rows * groups * stateSize), batch, length, groups, stateSize),
+    ...(optional
+      ? {
+          dtBias: values(random.normals(heads, 0.5), heads),
+          D: values(random.normals(heads), heads),
+          state: values(random.normals(batch * heads * headDim * stateSize), batch, heads, headDim, stateSize),
+        }
+      : {}),
+  };
+}
+
+const expectedOf = (inputs: Inputs, sizes: Sizes, options: object = {}): ReturnType<typeof ssdScan> =>
+  ssdScan(
+    Object.fromEntries(
+      Object.entries(inputs as object).map(([name, value]) => [name, (value as Values).data]),
+    ) as never,
+    { dtSoftplus: true, ...sizes, ...options },
+  );
+
+async function expectScan(
+  inputs: Inputs,
+  sizes: Sizes,
+  options: { chunkLength?: number; dtSoftplus?: boolean; dtLimits?: readonly [number, number] },
+  force: { [axis: string]: string } = {},
+): Promise<void> {
+  const result = await run(device, ssdChunkScan, inputs as never, options, { force, executor });
+  const { y, state } = result as { y: Values; state: Values };
+  const expected = expectedOf(inputs, sizes, options);
+  expectClose(y.data, expected.y, TOLERANCE);
+  expectClose(state.data, expected.state, TOLERANCE);
+  expect(nmse(y.data, expected.y)).toBeLessThan(NMSE);
+  expect(nmse(state.data, expected.state)).toBeLessThan(NMSE);
+}
+
+const small = { batch: 1, heads: 2, headDim: 16, groups: 1, stateSize: 16 };
+
+describe.each([16, 32, 64, 128, 256])('ssdChunkScan in chunks of %i', (chunkLength) => {
+  const lengths = new Set([1, chunkLength - 1, chunkLength, chunkLength + 1, 3 * chunkLength + 5]);
+  it.each([...lengths])('%i tokens', async (length) => {
+    const sizes = { ...small, batch: length < 100 ? 2 : 1, length };
+    await expectScan(draw(sizes, [-16, -1], length % 2 === 1), sizes, { chunkLength });
+  });
+});
+
+describe.each([{ load: 'vec4' }, { load: 'scalar' }])('ssdChunkScan %o', (force) => {
+  it.each([
+    // heads, headDim, groups, stateSize
+    [2, 1, 1, 16],
+    [3, 16, 3, 32],
+    [4, 32, 2, 64],
+    [2, 64, 1, 128],
+    [2, 80, 1, 16],
+    [1, 128, 1, 32],
+    [1, 16, 1, 256],
+    [2, 6, 2, 10],
+    [1, 65, 1, 1],
+  ])('%i heads of %i, %i groups, state %i', async (heads, headDim, groups, stateSize) => {
+    const sizes = { batch: 2, length: 41, heads, headDim, groups, stateSize };
+    await expectScan(draw(sizes), sizes, { chunkLength: 32 }, force);
+    await expectScan(draw(sizes, [-0.1, 0], false), sizes, { chunkLength: 64 }, force);
+  });
+});
+
+describe('ssdChunkScan', () => {
+  // (d_state, head_dim, n_head, n_group, n_tok, n_seq) of llama.cpp's SSM_SCAN cases, with fewer heads and tokens.
+  it.each([
+    [16, 1, 64, 1, 32, 4],
+    [128, 64, 4, 2, 32, 2],
+    [256, 64, 2, 2, 32, 2],
+    [128, 128, 4, 4, 16, 2],
+    [128, 80, 2, 1, 150, 1],
+  ])('the shape %i, %i, %i, %i, %i, %i of llama.cpp', async (stateSize, headDim, heads, groups, length, batch) => {
+    const sizes = { batch, length, heads, headDim, groups, stateSize };
+    await expectScan(draw(sizes), sizes, {});
+  });
+
+  it('stays finite and right under extreme decays', async () => {
+    const sizes = { ...small, heads: 4, length: 150 };
+    const inputs = draw(sizes);
+    const random = new Random(9);
+    const strong = {
+      ...inputs,
+      A: values(Float32Array.of(-16, -300, -2000, -1e-4), 4),
+      dt: values(random.normals(150 * 4, 6), 1, 150, 4),
+    };
+    await expectScan(strong, sizes, { chunkLength: 128 });
+    await expectScan(strong, sizes, { chunkLength: 64, dtLimits: [0.001, 50] });
+  });
+
+  it('clamps dt and takes it as it is', async () => {
+    const sizes = { ...small, length: 40 };
+    const inputs = draw(sizes);
+    await expectScan(inputs, sizes, { chunkLength: 32, dtLimits: [0.01, 0.03] });
+    const dt = values(
+      inputs.dt.data.map((raw) => Math.exp(raw)),
+      1,
+      40,
+      2,
+    );
+    const { dtBias, ...rest } = inputs;
+    expect(dtBias).toBeDefined();
+    await expectScan({ ...rest, dt }, sizes, { chunkLength: 32, dtSoftplus: false });
+  });
+
+  it('carries the state from call to call and on to ssdStep', async () => {
+    const sizes = { batch: 2, length: 50, heads: 2, headDim: 16, groups: 2, stateSize: 32 };
+    const inputs = draw(sizes);
+    const expected = expectedOf(inputs, sizes);
+    const slice = (tensor: Values, start: number, end: number): Values => {
+      const width = tensor.data.length / (2 * 50);
+      const parts = [0, 1].map((b) => tensor.data.subarray((b * 50 + start) * width, (b * 50 + end) * width));
+      const data = Float32Array.from(parts.flatMap((part) => [...part]));
+      return values(data, 2, end - start, ...tensor.shape.slice(2));
+    };
+    const y = new Float64Array(expected.y.length);
+    const keep = (start: number, end: number, part: Float32Array): void => {
+      const width = 2 * 16;
+      for (const b of [0, 1]) {
+        const from = b * (end - start) * width;
+        y.set(part.subarray(from, from + (end - start) * width), (b * 50 + start) * width);
+      }
+    };
+    const part = (start: number, end: number): Inputs => ({
+      ...inputs,
+      x: slice(inputs.x, start, end),
+      dt: slice(inputs.dt, start, end),
+      B: slice(inputs.B, start, end),
+      C: slice(inputs.C, start, end),
+    });
+    let state = inputs.state as Values;
+    for (const [start, end] of [
+      [0, 21],
+      [21, 46],
+    ] as const) {
+      const given = { ...part(start, end), state };
+      const result = (await run(device, ssdChunkScan, given as never, { chunkLength: 16 }, { executor })) as {
+        y: Values;
+        state: Values;
+      };
+      keep(start, end, result.y.data);
+      state = result.state;
+    }
+    const step = (recording: Recording, tensors: { state: TensorRef }): { y: TensorRef; state: TensorRef } => ({
+      y: ssdStep(recording, tensors as never),
+      state: tensors.state,
+    });
+    for (let l = 46; l < 50; l++) {
+      const token = Object.fromEntries(
+        Object.entries({ ...part(l, l + 1), state } as { [name: string]: Values }).map(([name, value]) => {
+          const sequence = ['x', 'dt', 'B', 'C'].includes(name);
+          return [name, sequence ? { ...value, shape: [2, ...value.shape.slice(2)] } : value];
+        }),
+      );
+      const result = (await run(device, step, token as never, undefined, { executor })) as { y: Values; state: Values };
+      keep(l, l + 1, result.y.data);
+      state = result.state;
+    }
+    expectClose(y, expected.y, TOLERANCE);
+    expectClose(state.data, expected.state, TOLERANCE);
+  });
+
+  it('runs any length of one recording', async () => {
+    const length = namedSize('length', 70);
+    const sizes = { batch: 1, heads: 2, headDim: 16, groups: 1, stateSize: 16 };
+    const recording = new Record(device.capabilities);
+    const refs = {
+      x: recording.external('x', 'f32', [1, length, 2, 16]),
+      dt: recording.external('dt', 'f32', [1, length, 2]),
+      A: recording.external('A', 'f32', [2]),
+      B: recording.external('B', 'f32', [1, length, 1, 16]),
+      C: recording.external('C', 'f32', [1, length, 1, 16]),
+      dtBias: recording.external('dtBias', 'f32', [2]),
+      D: recording.external('D', 'f32', [2]),
+      state: recording.external('state', 'f32', [1, 2, 16, 16]),
+    };
+    recording.keep('y', ssdChunkScan(recording, refs, { chunkLength: 32 }).y);
+    expect(recording.dispatches.length).toBe(5);
+    const plan = await executor.compile(recording);
+    for (const now of [70, 1, 31, 32, 33, 64]) {
+      const inputs = draw({ ...sizes, length: now });
+      const pad = (tensor: Values): Values => {
+        const width = tensor.data.length / now;
+        const data = new Float32Array(70 * width).fill(NaN);
+        data.set(tensor.data);
+        return values(data, 1, 70, ...tensor.shape.slice(2));
+      };
+      const { x, dt, B, C, ...rest } = inputs;
+      const padded = { ...rest, x: pad(x), dt: pad(dt), B: pad(B), C: pad(C) };
+      const tensors = Object.fromEntries(
+        Object.entries(padded).map(([name, value]) => [name, device.upload(name, value)]),
+      );
+      plan.bind(tensors).submit({ length: now });
+      const expected = expectedOf(inputs, { ...sizes, length: now });
+      const y = await device.read(plan.output('y'));
+      expectClose(y.data.subarray(0, now * 32), expected.y, TOLERANCE);
+      const { state } = tensors;
+      if (state !== undefined) expectClose((await device.read(state)).data, expected.state, TOLERANCE);
+      for (const tensor of Object.values(tensors)) tensor.dispose();
+    }
+    plan.dispose();
+  });
+
+  // z | x | B | C | dt, as Mamba-2's in_proj writes them: 2 I + 2 G N + H columns.
+  it.each([
+    ['odd', 6, 64, 2, 3],
+    ['aligned', 4, 16, 2, 4],
+  ])('reads slices of a projection of %s width', async (_, heads, headDim, groups, stateSize) => {
+    const sizes = { batch: 2, length: 19, heads, headDim, groups, stateSize };
+    const { batch, length } = sizes;
+    const inner = heads * headDim;
+    const state = groups * stateSize;
+    const wide = 2 * inner + 2 * state + heads;
+    const given = draw(sizes);
+    const projection = new Random(8).normals(batch * length * wide);
+    const { x, dt, B, C, ...rest } = given;
+    const put = (tensor: Values, at: number): void => {
+      const width = tensor.data.length / (batch * length);
+      for (let row = 0; row < batch * length; row++) {
+        projection.set(tensor.data.subarray(row * width, (row + 1) * width), row * wide + at);
+      }
+    };
+    put(x, inner);
+    put(B, 2 * inner);
+    put(C, 2 * inner + state);
+    put(dt, wide - heads);
+    const kernel = (recording: Recording, tensors: { projection: TensorRef }): { y: TensorRef; state: TensorRef } => {
+      const view = (from: number, to: number, ...shape: number[]): TensorRef =>
+        reshape(columns(tensors.projection, from, to), [batch, length, ...shape]);
+      return ssdChunkScan(
+        recording,
+        {
+          ...tensors,
+          x: view(inner, 2 * inner, heads, headDim),
+          B: view(2 * inner, 2 * inner + state, groups, stateSize),
+          C: view(2 * inner + state, 2 * inner + 2 * state, groups, stateSize),
+          dt: view(wide - heads, wide, heads),
+        } as never,
+        { chunkLength: 16 },
+      );
+    };
+    const result = (await run(
+      device,
+      kernel,
+      { ...rest, projection: values(projection, batch * length, wide) } as never,
+      undefined,
+      {
+        executor,
+      },
+    )) as unknown as { y: Values; state: Values };
+    const expected = expectedOf(given, sizes);
+    expectClose(result.y.data, expected.y, TOLERANCE);
+    expectClose(result.state.data, expected.state, TOLERANCE);
+  });
+
+  it('refuses wrong shapes and options', async () => {
+    const sizes = { ...small, length: 8 };
+    const inputs = draw(sizes);
+    const refused = (wrong: object, options: object = {}): Promise<unknown> =>
+      run(device, ssdChunkScan, { ...inputs, ...wrong } as never, options);
+    await expect(refused({}, { chunkLength: 40 })).rejects.toThrow(ArgumentError);
+    await expect(refused({}, { chunkLength: 512 })).rejects.toThrow(ArgumentError);
+    await expect(refused({}, { dtLimits: [1, 0] })).rejects.toThrow(ArgumentError);
+    await expect(refused({ A: values(new Float32Array(3), 3) })).rejects.toThrow(ShapeError);
+    await expect(refused({ D: values(new Float32Array(32), 2, 16) })).rejects.toThrow(ShapeError);
+    await expect(refused({ B: values(new Float32Array(8 * 32), 1, 8, 2, 16) })).rejects.toThrow(ShapeError);
+    const three = values(new Float32Array(8 * 48), 1, 8, 3, 16);
+    await expect(refused({ B: three, C: three })).rejects.toThrow(ArgumentError);
+    await expect(refused({ state: values(new Float32Array(2 * 16 * 8), 1, 2, 16, 8) })).rejects.toThrow(ShapeError);
+  });
+});
