@@ -37,7 +37,7 @@ export async function openChecker() {
       try {
         await device.createComputePipelineAsync({ label, layout: 'auto', compute: { module, entryPoint: 'main' } });
       } catch (error) {
-        throw new Error(`${label} makes no pipeline with default limits: ${error.message}`);
+        throw new Error(`${label} makes no pipeline with default limits: ${error.message}`, { cause: error });
       }
     },
     close() {

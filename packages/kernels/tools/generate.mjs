@@ -91,7 +91,7 @@ async function moduleText(shader, sources, checker) {
     try {
       code = await linkVariant(shader, sources, axes, choices);
     } catch (error) {
-      throw new Error(`${label}: ${error.message}`);
+      throw new Error(`${label}: ${error.message}`, { cause: error });
     }
     const requires = axes.flatMap(({ axis, choices: all }) => all.find((c) => c.choice === choices[axis]).requires);
     await checker.check(label, code, requires);

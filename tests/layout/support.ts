@@ -1,0 +1,66 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** Paths below the root of the repository, with forward slashes. */
+export function filesIn(folder: string, ending: string): string[] {
+  return readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith(ending))
+    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)).split('\\').join('/'))
+    .filter((path) => !/\/(?:node_modules|dist|generated)\//.test(path))
+    .sort();
+}
+
+export function readText(path: string): string {
+  return readFileSync(join(ROOT, path), 'utf8');
+}
+
+/** TypeScript or WGSL without its comments. Quoted text stays, also where it looks like a comment. */
+export function withoutComments(text: string): string {
+  return text.replace(/(['"`])(?:\\.|(?!\1)[^\\])*\1|\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, (found) =>
+    /^['"`]/.test(found) ? found : ' ',
+  );
+}
+
+/** What a file imports: package names as they are, relative paths from the root of the repository. */
+export function importsOf(path: string): string[] {
+  const code = withoutComments(readText(path));
+  const statements = /\b(?:import|export)\b[^'"`;]*?\bfrom\s*(['"])([^'"]+)\1|\bimport\s*\(?\s*(['"])([^'"]+)\3/g;
+  return Array.from(code.matchAll(statements), (match) => match[2] ?? match[4] ?? '').map((name) =>
+    name.startsWith('.') ? join(dirname(path), name).split('\\').join('/') : name,
+  );
+}
+
+/** Shaders that are one part of a kernel, with the stem of that kernel. */
+export const PASSES: Readonly<Record<string, string>> = {
+  'mlp/fused_mlp_step': 'mlp/fused_mlp',
+  'ssm/ssd_chunk_carry': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_chunk_cumsum': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_chunk_output': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_chunk_scores': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_chunk_state': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_step_join': 'ssm/ssd_step',
+  'token/sample_slices': 'token/sample',
+};
+
+/** Comment lines that a shader begins with. */
+export function headerOf(text: string): string[] {
+  const lines = text.split('\n');
+  const end = lines.findIndex((line) => !/^\/\/(?!!)/.test(line));
+  return lines.slice(0, end < 0 ? lines.length : end);
+}
+
+/** Names of the `read_write` bindings that a shader neither assigns to, nor changes atomically, nor hands on. */
+export function unwrittenBindings(text: string): string[] {
+  const code = withoutComments(text);
+  return Array.from(code.matchAll(/var\s*<\s*storage\s*,\s*read_write\s*>\s*(\w+)/g), (match) => match[1] ?? '').filter(
+    (name) => {
+      const assigned = new RegExp(`(?<![\\w.])${name}\\b[^;={}]*?(?:[-+*/%&|^]|<<|>>)?=(?!=)`);
+      const handed = new RegExp(`&\\s*${name}\\b`);
+      const counted = new RegExp(`(?<![\\w.])${name}\\b[^;={}]*?(?:\\+\\+|--)`);
+      return ![assigned, handed, counted].some((pattern) => pattern.test(code));
+    },
+  );
+}
