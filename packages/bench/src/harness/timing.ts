@@ -1,5 +1,6 @@
 import type { Device, PassTime } from '@mambalab/kernels';
 import { passMicroseconds, timePasses } from '@mambalab/kernels';
+import { summarize } from './statistics.ts';
 
 export interface TimingOptions {
   /** Passes that are timed, at most. */
@@ -43,12 +44,82 @@ const MIN_SAMPLES = 3;
 const SUBMIT_MICROSECONDS = 100_000;
 /** A pass lasts so many units of a quantized clock, which keeps its error within two per cent. */
 const QUANTA_OF_A_PASS = 100;
-const MIN_SAMPLES_OF_A_CLOCK = 1024;
+/** Nanoseconds from which on the unit of a clock is coarse. */
+const COARSE_QUANTUM = 1024;
+/** Passes longer than this are confirmed by one other instead of two. */
+const LONG_MICROSECONDS = 500_000;
 
 /** Unit of the clock in nanoseconds, as seen in its readings: the lowest bit that is set in any of them. */
 export function clockQuantum(times: readonly PassTime[]): number {
   const bits = times.reduce((seen, { begin, end }) => seen | begin | end, 0n);
   return bits === 0n ? 0 : Number(bits & -bits);
+}
+
+/** Runs so many passes of so many repetitions each: microseconds of every pass, and the unit of the clock in them. */
+export type MeasurePasses = (
+  repetitions: number,
+  passes: number,
+) => Promise<{ readonly microseconds: readonly number[]; readonly quantum: number }>;
+
+/**
+ * Finds how many repetitions make a pass long enough, then samples such passes. A pass that something else made long
+ * (a cold cache, a busy machine) is not believed: the shortest of three counts, and samples that turn out shorter than
+ * they should be are taken again with more repetitions.
+ *
+ * @param maximum repetitions that a pass may hold
+ * @throws RangeError if even that many are too short for the clock
+ */
+export async function samplePasses(
+  measure: MeasurePasses,
+  maximum: number,
+  options: TimingOptions,
+): Promise<Omit<Samples, 'method'>> {
+  let quantum = Infinity;
+  const run = async (count: number, passes: number): Promise<readonly number[]> => {
+    const measured = await measure(count, passes);
+    if (measured.quantum > 0) quantum = Math.min(quantum, measured.quantum);
+    return measured.microseconds;
+  };
+  const target = (): number => {
+    const coarse = Number.isFinite(quantum) && quantum >= COARSE_QUANTUM ? (QUANTA_OF_A_PASS * quantum) / 1000 : 0;
+    return Math.max(options.passMilliseconds * 1000, coarse);
+  };
+  const grow = (count: number, duration: number): number => {
+    const factor = duration <= 0 ? 16 : Math.min(16, Math.max(1.25, (1.1 * target()) / duration));
+    return Math.min(maximum, Math.ceil(count * factor));
+  };
+
+  // Calibration doubles as warm-up: clocks rise and pipelines settle while the passes grow to their length.
+  const started = performance.now();
+  let repetitions = 1;
+  let duration = 0;
+  for (;;) {
+    duration = Math.min(...(await run(repetitions, 1)));
+    if (duration >= target()) {
+      const confirmations = duration > LONG_MICROSECONDS ? 1 : 2;
+      duration = Math.min(duration, ...(await run(repetitions, confirmations)));
+    }
+    if (duration < target() && repetitions < maximum) repetitions = grow(repetitions, duration);
+    else if (performance.now() - started >= options.warmUpMilliseconds) break;
+  }
+
+  for (;;) {
+    const affordable = Math.floor((options.budgetMilliseconds * 1000) / Math.max(duration, 1));
+    const count = Math.min(options.samples, Math.max(MIN_SAMPLES, affordable));
+    const perSubmit = Math.max(1, Math.floor(SUBMIT_MICROSECONDS / Math.max(duration, 1)));
+    const samples: number[] = [];
+    while (samples.length < count) {
+      samples.push(...(await run(repetitions, Math.min(perSubmit, count - samples.length))));
+    }
+    const { median } = summarize(samples);
+    if (median >= target() / 2 || repetitions >= maximum) {
+      if (median <= 0)
+        throw new RangeError(`${repetitions} repetitions take no time that the clock of this device shows.`);
+      return { microseconds: samples.map((sample) => sample / repetitions), repetitions };
+    }
+    repetitions = grow(repetitions, median);
+    duration = target();
+  }
 }
 
 /**
@@ -66,47 +137,19 @@ export async function sampleRepetitions(
   const timestamps = device.capabilities.features.has('timestamp-query');
   const maximum = Math.max(1, Math.floor(MAX_DISPATCHES / Math.max(1, dispatches)));
   let next = 0;
-  let quantum = 0;
-  const measure = async (repetitions: number, passes: number): Promise<number[]> => {
+  const measure: MeasurePasses = async (repetitions, passes) => {
     const body = (pass: GPUComputePassEncoder): void => {
       for (let i = 0; i < repetitions; i++) encode(pass, next++);
     };
-    if (!timestamps) return wallClock(device, body, passes);
+    if (!timestamps) return { microseconds: await wallClock(device, body, passes), quantum: 0 };
     const times = await timePasses(
       device,
       Array.from({ length: passes }, () => body),
     );
-    const seen = clockQuantum(times);
-    quantum = quantum === 0 || seen === 0 ? Math.max(quantum, seen) : Math.min(quantum, seen);
-    return passMicroseconds(times);
+    return { microseconds: passMicroseconds(times), quantum: clockQuantum(times) };
   };
-
-  // Calibration doubles as warm-up: clocks rise and pipelines settle while the passes grow to their length.
-  const started = performance.now();
-  let repetitions = 1;
-  let duration = 0;
-  for (;;) {
-    duration = (await measure(repetitions, 1))[0] ?? 0;
-    const coarse = quantum >= MIN_SAMPLES_OF_A_CLOCK ? (QUANTA_OF_A_PASS * quantum) / 1000 : 0;
-    const target = Math.max(options.passMilliseconds * 1000, coarse);
-    if (duration < target && repetitions < maximum) {
-      const factor = duration === 0 ? 16 : Math.min(16, Math.max(1.25, (1.1 * target) / duration));
-      repetitions = Math.min(maximum, Math.ceil(repetitions * factor));
-    } else if (performance.now() - started >= options.warmUpMilliseconds) break;
-  }
-
-  const affordable = Math.floor((options.budgetMilliseconds * 1000) / Math.max(duration, 1));
-  const count = Math.min(options.samples, Math.max(MIN_SAMPLES, affordable));
-  const perSubmit = Math.max(1, Math.floor(SUBMIT_MICROSECONDS / Math.max(duration, 1)));
-  const samples: number[] = [];
-  while (samples.length < count) {
-    samples.push(...(await measure(repetitions, Math.min(perSubmit, count - samples.length))));
-  }
-  return {
-    microseconds: samples.map((sample) => sample / repetitions),
-    method: timestamps ? 'timestamps' : 'wall clock',
-    repetitions,
-  };
+  const samples = await samplePasses(measure, maximum, options);
+  return { ...samples, method: timestamps ? 'timestamps' : 'wall clock' };
 }
 
 async function wallClock(
