@@ -2,8 +2,12 @@ import type { KernelBench } from '../harness/kernel_bench.ts';
 import { copyBench } from './ceiling/copy.bench.ts';
 import { fmaBench } from './ceiling/fma.bench.ts';
 import { readBench } from './ceiling/read.bench.ts';
+import { causalConv1dBench } from './conv/causal_conv1d.bench.ts';
+import { causalConv1dStepBench } from './conv/causal_conv1d_step.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
+import { ssdChunkScanBench } from './ssm/ssd_chunk_scan.bench.ts';
+import { ssdStepBench } from './ssm/ssd_step.bench.ts';
 import { advanceBench } from './token/advance.bench.ts';
 import { embedBench } from './token/embed.bench.ts';
 import { sampleBench } from './token/sample.bench.ts';
@@ -15,6 +19,10 @@ export const kernelBenches: readonly KernelBench[] = [
   fmaBench,
   rmsNormBench,
   gatedRmsNormBench,
+  causalConv1dBench,
+  causalConv1dStepBench,
+  ssdChunkScanBench,
+  ssdStepBench,
   embedBench,
   sampleBench,
   advanceBench,
