@@ -1,4 +1,4 @@
-import type { Device, ForcedChoices } from '@mambalab/kernels';
+import type { Device, ForcedChoices, Tensor } from '@mambalab/kernels';
 import { ArgumentError, Device as KernelsDevice, wrapDevice } from '@mambalab/kernels';
 import { parseConfig } from './families/index.ts';
 import { Model } from './generation/model.ts';
@@ -72,25 +72,34 @@ export async function loadFrom<Source>(
   }
 }
 
-async function build<Source>(platform: LoadPlatform<Source>, checkpoint: Checkpoint, options: LoadOptions): Promise<Model> {
+async function build<Source>(
+  platform: LoadPlatform<Source>,
+  checkpoint: Checkpoint,
+  options: LoadOptions,
+): Promise<Model> {
   // Everything that can be refused without a GPU is refused before one is asked for.
   const parsed = parseConfig(checkpoint.config);
   const plan = planWeights(parsed, checkpoint.source, options.dtype ?? 'auto');
   const tokenizer =
-    checkpoint.tokenizerJson === undefined ? undefined : createTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig);
-  const generation = new ConfigReader(checkpoint.generationConfig ?? {});
+    checkpoint.tokenizerJson === undefined
+      ? undefined
+      : createTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig);
+  const chatTemplate = createChatTemplate(checkpoint.tokenizerConfig, checkpoint.chatTemplate);
+  const generation = new ConfigReader(checkpoint.generationConfig ?? {}, 'generation_config.json');
   const eosTokens = generation.tokens('eos_token_id');
+  const chatTemperature = generation.boolean('do_sample', false) ? generation.number('temperature', 1) : 0;
   const contextLength = contextLengthOf(parsed.spec.contextLength, options.contextLength);
 
   const given = options.device;
   const owned = given === undefined ? await platform.requestDevice() : undefined;
   const device = owned ?? (given instanceof KernelsDevice ? given : wrapDevice(given as GPUDevice));
+  let weights: Map<string, Tensor> | undefined;
   let runtime: ModelRuntime | undefined;
   try {
     const totalBytes = plannedBytes(plan, checkpoint.source);
     const report = (phase: LoadProgress['phase'], loadedBytes: number): void =>
       options.onProgress?.({ phase, loadedBytes, totalBytes });
-    const weights = await uploadWeights(device, plan, checkpoint.source, {
+    weights = await uploadWeights(device, plan, checkpoint.source, {
       signal: options.signal,
       onBytes: (loaded) => report('upload', loaded),
     });
@@ -111,12 +120,13 @@ async function build<Source>(platform: LoadPlatform<Source>, checkpoint: Checkpo
       runtime: made,
       config: checkpoint.config,
       tokenizer,
-      chatTemplate: createChatTemplate(checkpoint.tokenizerConfig, checkpoint.chatTemplate),
+      chatTemplate,
       eosTokens: eosTokens.length > 0 ? eosTokens : parsed.spec.eosTokens,
-      chatTemperature: generation.boolean('do_sample', false) ? generation.number('temperature', 1) : 0,
+      chatTemperature,
       onDispose: () => owned?.dispose(),
     });
   } catch (error) {
+    if (runtime === undefined) for (const tensor of weights?.values() ?? []) tensor.dispose();
     runtime?.dispose();
     owned?.dispose();
     throw error;
@@ -153,7 +163,10 @@ export interface RandomModelOptions {
 export async function createRandomModel(config: unknown, options: RandomModelOptions): Promise<Model> {
   const parsed = parseConfig(config);
   const { device, dtype } = options;
-  const plan = weightsOf(parsed).map((spec): PlannedWeight => ({ spec, dtype: spec.kind === 'matrix' ? dtype : 'f32' }));
+  const plan = weightsOf(parsed).map((spec): PlannedWeight => ({
+    spec,
+    dtype: spec.kind === 'matrix' ? dtype : 'f32',
+  }));
   const runtime = new ModelRuntime({
     device,
     spec: parsed.spec,

@@ -43,7 +43,10 @@ export async function generate(source: string, prompt: string, flags: GenerateFl
     process.stdout.write(`${JSON.stringify({ ...result, loadMs, memory: model.memory() })}\n`);
   } else {
     process.stdout.write('\n');
-    if (!silent) process.stderr.write(`\n${pc.dim(statistics(result, model.memory(), result.usage.promptTokens + result.usage.completionTokens))}\n`);
+    if (!silent)
+      process.stderr.write(
+        `\n${pc.dim(statistics(result, model.memory(), result.usage.promptTokens + result.usage.completionTokens))}\n`,
+      );
   }
 }
 

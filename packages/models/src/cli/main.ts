@@ -62,7 +62,10 @@ program
 try {
   await program.parseAsync();
 } catch (error) {
-  const text = error instanceof MambalabError ? `${error.name}: ${error.message}` : String(error instanceof Error ? error.stack : error);
+  const text =
+    error instanceof MambalabError
+      ? `${error.name}: ${error.message}`
+      : String(error instanceof Error ? error.stack : error);
   process.stderr.write(`${pc.red(text)}\n`);
   process.exitCode = 1;
 }

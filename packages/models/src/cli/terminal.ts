@@ -17,7 +17,8 @@ export function formatBytes(bytes: number): string {
 /** One line that rewrites itself on a terminal; nothing elsewhere, where it would fill a log. */
 export function reportProgress({ phase, loadedBytes, totalBytes }: LoadProgress): void {
   if (!process.stderr.isTTY) return;
-  const text = phase === 'upload' ? `loading ${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}` : 'compiling shaders';
+  const text =
+    phase === 'upload' ? `loading ${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}` : 'compiling shaders';
   process.stderr.write(`\r\x1b[K${pc.dim(text)}`);
   if (phase === 'compile') process.stderr.write('\r\x1b[K');
 }

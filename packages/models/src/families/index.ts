@@ -22,7 +22,7 @@ export const SUPPORTED_FAMILIES: readonly string[] = Object.keys(FAMILIES);
 export function parseConfig(config: unknown): ParsedModel {
   const reader = new ConfigReader(config);
   const family = reader.string('model_type');
-  const parse = FAMILIES[family];
+  const parse = Object.hasOwn(FAMILIES, family) ? FAMILIES[family] : undefined;
   if (parse === undefined) {
     throw new UnsupportedModelError(
       `The model is of type '${family}', which this version does not run.`,

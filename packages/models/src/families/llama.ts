@@ -87,6 +87,12 @@ function readRotary(config: ConfigReader, headDim: number): RotarySpec {
   const kind = parameters.string('rope_type', parameters.string('type', 'default'));
   const scaling = readScaling(kind, parameters);
   const dim = Math.floor(headDim * parameters.number('partial_rotary_factor', 1));
+  if (dim < 2 || dim % 2 !== 0) {
+    throw new UnsupportedModelError(
+      `config.json: RoPE turns pairs of values; 'head_dim' and 'partial_rotary_factor' give it ${dim}.`,
+      'Check that the configuration belongs to this model.',
+    );
+  }
   return { dim, theta, ...(scaling === undefined ? {} : { scaling }) };
 }
 
@@ -106,7 +112,7 @@ function readScaling(kind: string, parameters: ConfigReader): RotaryScaling | un
       };
     default:
       throw new UnsupportedModelError(
-        `config.json: RoPE scaling of type '${kind}' is not supported.`,
+        `config.json: 'rope_type' is '${kind}', a scaling that no kernel computes.`,
         'Supported are: default, linear, llama3.',
       );
   }

@@ -30,7 +30,6 @@ export function parseNemotronH(config: ConfigReader): ParsedModel {
   const eps = config.number('layer_norm_epsilon', 1e-5);
   const norm: NormSpec = { kind: 'rms', eps, weightOffset: 0 };
   const groups = config.size('n_groups', 8);
-  const heads = config.size('num_attention_heads');
   const hiddenSize = config.size('hidden_size');
   const blockOf = (kind: LayerKind): BlockSpec => {
     switch (kind) {
@@ -48,7 +47,8 @@ export function parseNemotronH(config: ConfigReader): ParsedModel {
           normEps: eps,
           dtLimits: [0, Infinity],
         };
-      case 'attention':
+      case 'attention': {
+        const heads = config.size('num_attention_heads');
         return {
           kind,
           heads,
@@ -56,6 +56,7 @@ export function parseNemotronH(config: ConfigReader): ParsedModel {
           headDim: config.size('head_dim', Math.floor(hiddenSize / heads)),
           projectionBias: false,
         };
+      }
       case 'mlp':
         return {
           kind,
@@ -111,20 +112,21 @@ function blockNames(kind: LayerKind, prefix: string): BlockNames {
 /** The kind of every layer, from `layers_block_type` (old and new words) or `hybrid_override_pattern` (letters). */
 function layerKinds(config: ConfigReader): readonly LayerKind[] {
   const words = config.strings('layers_block_type');
+  const field = words === undefined ? 'hybrid_override_pattern' : 'layers_block_type';
   const symbols = words ?? [...config.string('hybrid_override_pattern')];
   const table = words === undefined ? LETTERS : WORDS;
   const kinds = symbols.map((symbol, index) => {
-    const kind = table[symbol];
+    const kind = Object.hasOwn(table, symbol) ? table[symbol] : undefined;
     if (kind !== undefined) return kind;
     throw new UnsupportedModelError(
-      `config.json: layer ${index} is of kind '${symbol}', which this version does not run.`,
+      `config.json: layer ${index} of '${field}' is of kind '${symbol}', which this version does not run.`,
       `Supported are: ${Object.keys(table).join(' ')}.`,
     );
   });
   const declared = config.optionalSize('num_hidden_layers');
   if (kinds.length === 0 || (declared !== undefined && declared !== kinds.length)) {
     throw new UnsupportedModelError(
-      `config.json: the pattern names ${kinds.length} layers and 'num_hidden_layers' is ${declared ?? 'absent'}.`,
+      `config.json: '${field}' names ${kinds.length} layers and 'num_hidden_layers' is ${declared ?? 'absent'}.`,
       'Both must agree.',
     );
   }

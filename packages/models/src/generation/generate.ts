@@ -76,9 +76,6 @@ export function planGeneration(
   };
 }
 
-
-
-
 function checkToken(token: number): void {
   if (token !== NO_TOKEN) return;
   throw new IntegrityError(
@@ -115,7 +112,10 @@ export async function* generateTokens(
       if (plan.stops.has(token)) return 'stop';
       // Keep the queue full before handing the token out: the GPU works while the consumer does.
       while (submitted < steps && sequence.freeSlots > 0) {
-        pending.push(sequence.step());
+        const step = sequence.step();
+        // It may fail while the consumer looks at an earlier token and nobody awaits it yet.
+        step.catch(() => undefined);
+        pending.push(step);
         submitted += 1;
       }
       yield token;

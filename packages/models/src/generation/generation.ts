@@ -11,7 +11,8 @@ export interface LentSequence {
 
 /** What a generation needs of its model. */
 export interface GenerationSetup {
-  readonly tokenizer: Tokenizer;
+  /** Without one, pieces have no text. */
+  readonly tokenizer: Tokenizer | undefined;
   /** Throws for a bad prompt or option; called when the generation starts. */
   readonly plan: () => GenerationPlan;
   readonly acquire: (plan: GenerationPlan) => Promise<LentSequence>;
@@ -22,6 +23,7 @@ export interface GenerationSetup {
  * times. It runs as fast as its fastest reader asks; when the last reader leaves before the end, it stops there.
  */
 export class Generation implements AsyncIterable<GeneratedPiece> {
+  readonly #progress = new Progress();
   readonly #source: AsyncGenerator<GeneratedPiece, GenerationResult>;
   readonly #pieces: GeneratedPiece[] = [];
   #outcome: Promise<GenerationResult> | undefined;
@@ -29,7 +31,7 @@ export class Generation implements AsyncIterable<GeneratedPiece> {
   #readers = 0;
 
   constructor(setup: GenerationSetup) {
-    this.#source = runGeneration(setup);
+    this.#source = runGeneration(setup, this.#progress);
   }
 
   /**
@@ -105,50 +107,45 @@ export class Generation implements AsyncIterable<GeneratedPiece> {
 
   async #stop(): Promise<void> {
     await this.#pulling;
-    if (this.#outcome !== undefined) return;
-    const tokens = this.#pieces.map(({ token }) => token);
-    const text = this.#pieces.map((piece) => piece.text).join('');
-    await this.#source.return(interrupted(text, tokens));
-    this.#outcome ??= Promise.resolve(interrupted(text, tokens));
+    // A reader may have come while the last piece was on its way.
+    if (this.#outcome !== undefined || this.#readers > 0) return;
+    const result = this.#progress.result('abort');
+    // Set at once: whoever comes while the generation winds up must not pull from it.
+    this.#outcome = this.#source.return(result).then(() => result);
+    this.#outcome.catch(() => undefined);
+    await this.#outcome;
   }
 }
 
-/** What is known of a generation whose readers left: the times went with it. */
-function interrupted(text: string, tokens: readonly number[]): GenerationResult {
-  return {
-    text,
-    tokens,
-    finishReason: 'abort',
-    usage: { promptTokens: 0, completionTokens: tokens.length },
-    timings: {
-      timeToFirstTokenMs: 0,
-      prefillMs: 0,
-      decodeMs: 0,
-      prefillTokensPerSecond: 0,
-      decodeTokensPerSecond: 0,
-    },
-  };
-}
+/** What a generation has written so far, and when. */
+class Progress {
+  promptTokens = 0;
+  readonly #tokens: number[] = [];
+  readonly #texts: string[] = [];
+  #started = 0;
+  #firstToken = 0;
 
-/** Takes times and counts while a generation runs. */
-class Stopwatch {
-  readonly #started: number = performance.now();
-  #firstToken: number = this.#started;
+  start(): void {
+    this.#started = performance.now();
+    this.#firstToken = this.#started;
+  }
 
   markFirstToken(): void {
     this.#firstToken = performance.now();
   }
 
-  result(
-    texts: readonly string[],
-    tokens: readonly number[],
-    promptTokens: number,
-    finishReason: GenerationResult['finishReason'],
-  ): GenerationResult {
-    const decodeMs = performance.now() - this.#firstToken;
+  add(text: string, token: number): void {
+    this.#texts.push(text);
+    this.#tokens.push(token);
+  }
+
+  result(finishReason: GenerationResult['finishReason']): GenerationResult {
+    const { promptTokens } = this;
+    const tokens = [...this.#tokens];
     const prefillMs = this.#firstToken - this.#started;
+    const decodeMs = tokens.length === 0 ? 0 : performance.now() - this.#firstToken;
     return {
-      text: texts.join(''),
+      text: this.#texts.join(''),
       tokens,
       finishReason,
       usage: { promptTokens, completionTokens: tokens.length },
@@ -156,23 +153,26 @@ class Stopwatch {
         timeToFirstTokenMs: prefillMs,
         prefillMs,
         decodeMs,
-        prefillTokensPerSecond: (promptTokens / prefillMs) * 1000,
-        decodeTokensPerSecond: tokens.length > 1 ? ((tokens.length - 1) / decodeMs) * 1000 : 0,
+        prefillTokensPerSecond: prefillMs > 0 ? (promptTokens / prefillMs) * 1000 : 0,
+        decodeTokensPerSecond: decodeMs > 0 ? ((tokens.length - 1) / decodeMs) * 1000 : 0,
       },
     };
   }
 }
 
-async function* runGeneration(setup: GenerationSetup): AsyncGenerator<GeneratedPiece, GenerationResult> {
-  const watch = new Stopwatch();
+async function* runGeneration(
+  setup: GenerationSetup,
+  progress: Progress,
+): AsyncGenerator<GeneratedPiece, GenerationResult> {
+  progress.start();
   const plan = setup.plan();
   plan.signal?.throwIfAborted();
-  const tokens: number[] = [];
-  const texts: string[] = [];
-  const detokenizer = setup.tokenizer.detokenizer({ skipSpecialTokens: true });
+  progress.promptTokens = plan.prompt.length;
+  const detokenizer = setup.tokenizer?.detokenizer({ skipSpecialTokens: true });
+  let lastToken: number | undefined;
   const { sequence, release } = await setup.acquire(plan);
   try {
-    const source = generateTokens(sequence, plan, () => watch.markFirstToken());
+    const source = generateTokens(sequence, plan, () => progress.markFirstToken());
     let finishReason: GenerationResult['finishReason'] | undefined;
     try {
       while (finishReason === undefined) {
@@ -180,9 +180,9 @@ async function* runGeneration(setup: GenerationSetup): AsyncGenerator<GeneratedP
         if (done === true) {
           finishReason = value;
         } else {
-          const text = detokenizer.push(value);
-          tokens.push(value);
-          texts.push(text);
+          const text = detokenizer?.push(value) ?? '';
+          progress.add(text, value);
+          lastToken = value;
           yield { text, token: value };
         }
       }
@@ -191,9 +191,8 @@ async function* runGeneration(setup: GenerationSetup): AsyncGenerator<GeneratedP
       await source.return('abort');
     }
     plan.signal?.throwIfAborted();
-    const result = watch.result(texts, tokens, plan.prompt.length, finishReason);
-    const rest = detokenizer.flush();
-    const lastToken = tokens[tokens.length - 1];
+    const result = progress.result(finishReason);
+    const rest = detokenizer?.flush() ?? '';
     if (rest === '' || lastToken === undefined) return result;
     // What the last tokens left open belongs to the last of them.
     yield { text: rest, token: lastToken };

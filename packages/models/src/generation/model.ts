@@ -112,7 +112,7 @@ export class Model {
   /** Writes a text after a prompt; see {@link Generation} for how to read it. Bad input shows when it is read. */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     return new Generation({
-      tokenizer: this.tokenizer,
+      tokenizer: this.#parts.tokenizer,
       plan: () => {
         const chat = isConversation(prompt);
         return planGeneration(this.#encode(prompt), options, {
@@ -160,11 +160,13 @@ export class Model {
   }
 
   async #acquire(length: number): Promise<LentSequence> {
-    if (this.#disposed) throw new ArgumentError('The model is disposed.', 'Load it again.');
+    this.#refuseDisposed();
     const reused = this.#idle;
     this.#idle = undefined;
     reused?.reset();
     const sequence = reused ?? (await Sequence.create(this.runtime, Math.min(length, this.contextLength)));
+    if (this.#disposed) sequence.dispose();
+    this.#refuseDisposed();
     this.#lent.add(sequence);
     return {
       sequence,
@@ -174,6 +176,10 @@ export class Model {
         else sequence.dispose();
       },
     };
+  }
+
+  #refuseDisposed(): void {
+    if (this.#disposed) throw new ArgumentError('The model is disposed.', 'Load it again.');
   }
 
   #encode(prompt: Prompt): readonly number[] {

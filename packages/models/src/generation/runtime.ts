@@ -84,7 +84,9 @@ export class ModelRuntime {
   /** The plan for a chunk of `length` tokens, compiled when it is first needed. */
   prefillPlan(length: number, head: PrefillHead, capacity: number): Promise<Plan> {
     const limit = CHUNK_LIMITS.find((candidate) => candidate >= length) ?? MAXIMUM_CHUNK;
-    return this.#plan(`prefill/${limit}/${head}/${capacity}`, capacity, (options) => buildPrefill(options, limit, head));
+    return this.#plan(`prefill/${limit}/${head}/${capacity}`, capacity, (options) =>
+      buildPrefill(options, limit, head),
+    );
   }
 
   decodePlan(capacity: number): Promise<Plan> {
@@ -98,10 +100,16 @@ export class ModelRuntime {
   dispose(): void {
     this.executor.dispose();
     for (const tensor of this.constants.values()) tensor.dispose();
+    // Plans that are still being compiled make their buffers later.
+    void Promise.allSettled(this.#plans.values()).then(() => this.executor.dispose());
     this.#plans.clear();
   }
 
-  #plan(key: string, capacity: number, build: (options: BuildOptions) => Parameters<Executor['compile']>[0]): Promise<Plan> {
+  #plan(
+    key: string,
+    capacity: number,
+    build: (options: BuildOptions) => Parameters<Executor['compile']>[0],
+  ): Promise<Plan> {
     const cached = this.#plans.get(key);
     if (cached !== undefined) return cached;
     const options: BuildOptions = {

@@ -30,6 +30,7 @@ export class Sequence {
   #bound = new WeakMap<Plan, BoundPlan>();
   #capacity = 0;
   #length = 0;
+  #disposed = false;
 
   private constructor(runtime: ModelRuntime) {
     this.#runtime = runtime;
@@ -51,8 +52,13 @@ export class Sequence {
   /** An empty sequence with room for `length` tokens; it grows when it needs more. */
   static async create(runtime: ModelRuntime, length = 1): Promise<Sequence> {
     const sequence = await runtime.device.guard('Making a sequence', () => new Sequence(runtime));
-    await sequence.#reserve(length);
-    return sequence;
+    try {
+      await sequence.#reserve(length);
+      return sequence;
+    } catch (error) {
+      sequence.dispose();
+      throw error;
+    }
   }
 
   /** Tokens that were submitted to the GPU, those on their way included. */
@@ -90,22 +96,32 @@ export class Sequence {
    *   the vocabulary, or no token at all
    */
   async prefill(tokens: readonly number[], signal?: AbortSignal): Promise<void> {
-    await this.#chunks(tokens, signal, (last) => (last ? 'last' : 'none'), () => Promise.resolve());
+    await this.#chunks(
+      tokens,
+      signal,
+      (last) => (last ? 'last' : 'none'),
+      () => Promise.resolve(),
+    );
   }
 
   /** As {@link prefill}, and returns the logits of every token: (L, V) f32. */
   async prefillLogits(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
     const { vocabSize } = this.#runtime.spec;
     const logits = new Float32Array(tokens.length * vocabSize);
-    await this.#chunks(tokens, signal, () => 'all', async (plan, first, count) => {
-      const output = plan.output('allLogits');
-      const read = await this.#runtime.device.readBuffer(output.buffer, 0, count * output.rowStride * 4);
-      const values = new Float32Array(read);
-      for (let row = 0; row < count; row++) {
-        const from = row * output.rowStride;
-        logits.set(values.subarray(from, from + vocabSize), (first + row) * vocabSize);
-      }
-    });
+    await this.#chunks(
+      tokens,
+      signal,
+      () => 'all',
+      async (plan, first, count) => {
+        const output = plan.output('allLogits');
+        const read = await this.#runtime.device.readBuffer(output.buffer, 0, count * output.rowStride * 4);
+        const values = new Float32Array(read);
+        for (let row = 0; row < count; row++) {
+          const from = row * output.rowStride;
+          logits.set(values.subarray(from, from + vocabSize), (first + row) * vocabSize);
+        }
+      },
+    );
     return logits;
   }
 
@@ -158,11 +174,24 @@ export class Sequence {
     this.#ring.dispose();
     for (const tensor of [...this.#states.values(), ...this.#control.values()]) tensor.dispose();
     this.#states.clear();
+    this.#disposed = true;
+  }
+
+  /** Work on freed buffers would fail on the GPU, where whoever uses the device next would be told of it. */
+  #refuseDisposed(): void {
+    if (this.#disposed) throw new ArgumentError('The sequence, or its model, is disposed.', 'Load the model again.');
   }
 
   async #read(plan: BoundPlan): Promise<number> {
-    const [token = 0] = await this.#ring.submit(plan);
-    return token;
+    this.#refuseDisposed();
+    try {
+      const [token = 0] = await this.#ring.submit(plan);
+      return token;
+    } catch (error) {
+      // Disposing cancels what is on its way.
+      this.#refuseDisposed();
+      throw error;
+    }
   }
 
   async #chunks(
@@ -173,13 +202,17 @@ export class Sequence {
   ): Promise<void> {
     this.#checkTokens(tokens);
     if (tokens.length === 0) {
-      throw new ArgumentError('There is no token to process.', 'Give a prompt, or start with the beginning-of-sequence token.');
+      throw new ArgumentError(
+        'There is no token to process.',
+        'Give a prompt, or start with the beginning-of-sequence token.',
+      );
     }
     await this.#reserve(this.#length + tokens.length);
     for (let first = 0; first < tokens.length; first += MAXIMUM_CHUNK) {
       signal?.throwIfAborted();
       const chunk = Uint32Array.from(tokens.slice(first, first + MAXIMUM_CHUNK));
       const head = headOf(first + chunk.length === tokens.length);
+      this.#refuseDisposed();
       const plan = await this.#runtime.prefillPlan(chunk.length, head, this.#capacity);
       this.#runtime.device.write(this.#tensor('tokens'), chunk);
       this.#bind(plan).submit({ [LENGTH]: chunk.length });
@@ -200,6 +233,7 @@ export class Sequence {
 
   /** Makes room for `length` tokens: caches grow by doubling and keep what they hold. */
   async #reserve(length: number): Promise<void> {
+    this.#refuseDisposed();
     const { contextLength, device } = this.#runtime;
     if (length > contextLength) {
       throw new ContextLengthError(
@@ -211,12 +245,19 @@ export class Sequence {
     if (capacity <= this.#capacity) return;
     const previous = this.#states;
     const needed = this.#stateTensors(capacity);
-    const grown = await device.guard('Allocating the state of a sequence', () =>
-      needed.map(({ name, kind, dtype, shape }): [string, Tensor] => {
-        const kept = kind === 'state' ? previous.get(name) : undefined;
-        return [name, kept ?? device.createTensor(`sequence/${name}`, dtype, shape)];
-      }),
-    );
+    const grown = new Map<string, Tensor>();
+    try {
+      await device.guard('Allocating the state of a sequence', () => {
+        for (const { name, kind, dtype, shape } of needed) {
+          const kept = kind === 'state' ? previous.get(name) : undefined;
+          grown.set(name, kept ?? device.createTensor(`sequence/${name}`, dtype, shape));
+        }
+      });
+      this.#refuseDisposed();
+    } catch (error) {
+      for (const [name, tensor] of grown) if (tensor !== previous.get(name)) tensor.dispose();
+      throw error;
+    }
     for (const [name, tensor] of grown) {
       const old = previous.get(name);
       if (old === undefined || old === tensor) continue;
@@ -224,7 +265,7 @@ export class Sequence {
       device.copy(old, tensor);
       old.dispose();
     }
-    this.#states = new Map(grown);
+    this.#states = grown;
     this.#capacity = capacity;
     this.#bound = new WeakMap();
     this.#step = undefined;
@@ -235,6 +276,7 @@ export class Sequence {
   }
 
   #bind(plan: Plan): BoundPlan {
+    this.#refuseDisposed();
     const cached = this.#bound.get(plan);
     if (cached !== undefined) return cached;
     const bound = plan.bind(new Map([...this.#runtime.constants, ...this.#states, ...this.#control]));
@@ -243,6 +285,7 @@ export class Sequence {
   }
 
   #tensor(name: string): Tensor {
+    this.#refuseDisposed();
     const tensor = this.#control.get(name);
     if (tensor === undefined) throw new RangeError(`A sequence has no tensor '${name}'.`);
     return tensor;

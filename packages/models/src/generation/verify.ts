@@ -1,6 +1,6 @@
 import { WeightFormatError } from '@mambalab/kernels';
 import { toFloat32 } from '../weights/convert.ts';
-import type { TensorSource } from '../weights/source.ts';
+import type { SourceDtype, TensorSource } from '../weights/source.ts';
 import type { Model } from './model.ts';
 
 /** What another implementation computed for the same weights. */
@@ -33,13 +33,21 @@ export const GOLDEN_TOLERANCE = 2e-4;
  *
  * @param tolerance allowed error over the largest |logit|
  */
-export async function verifyModel(model: Model, golden: Golden, tolerance: number = GOLDEN_TOLERANCE): Promise<Verification> {
+export async function verifyModel(
+  model: Model,
+  golden: Golden,
+  tolerance: number = GOLDEN_TOLERANCE,
+): Promise<Verification> {
   let maxAbsError = 0;
   let largest = 0;
   let equal = 0;
   let compared = 0;
   const compare = (actual: Float32Array, expected: Float32Array): void => {
-    if (actual.length !== expected.length) throw new WeightFormatError(`The golden has ${expected.length} logits where the model gives ${actual.length}.`, 'Use the golden of this model.');
+    if (actual.length !== expected.length)
+      throw new WeightFormatError(
+        `The golden has ${expected.length} logits where the model gives ${actual.length}.`,
+        'Use the golden of this model.',
+      );
     for (const [i, value] of expected.entries()) {
       const error = Math.abs((actual[i] ?? NaN) - value);
       // A NaN must win every comparison.
@@ -76,10 +84,12 @@ async function decodeGreedily(
   const { vocabSize } = model.spec;
   const tokens: number[] = [];
   const logits = new Float32Array(count * vocabSize);
-  await model.withSequence(prompt.length + count, async (sequence) => {
+  if (count === 0) return { tokens, logits };
+  // The last token is written, but not read again.
+  await model.withSequence(prompt.length + count - 1, async (sequence) => {
     await sequence.prefill(prompt);
     sequence.setSampling({ temperature: 0, seed: [0, 0] });
-    await sequence.prepareSteps(count);
+    await sequence.prepareSteps(count - 1);
     for (let step = 0; step < count; step++) {
       // The logits on the GPU are those of the last pass: read them before the next one replaces them.
       const token = step === 0 ? await sequence.sampleFirst() : await sequence.step();
@@ -94,23 +104,35 @@ async function decodeGreedily(
 export async function readGolden(source: TensorSource): Promise<Golden> {
   const inputIds = await readRows(source, 'input_ids', integers);
   const greedy = await readRows(source, 'greedy', integers);
-  const floats = (name: string): Promise<Float32Array[]> => readRows(source, name, (bytes) => toFloat32(bytes, 'F32'));
+  const floats = (name: string): Promise<Float32Array[]> => readRows(source, name, toFloat32);
   const logits = await floats('logits');
   const stepLogits = source.tensors.has('step_logits') ? await floats('step_logits') : undefined;
   return { inputIds, logits, greedy, ...(stepLogits && { stepLogits }) };
 }
 
-const integers = (bytes: Uint8Array, dtype: string): number[] => {
+function integers(bytes: Uint8Array, dtype: SourceDtype): number[] {
   const copy = bytes.slice().buffer;
-  return dtype === 'I64' ? [...new BigInt64Array(copy)].map(Number) : [...new Int32Array(copy)];
-};
+  if (dtype === 'I64') return [...new BigInt64Array(copy)].map(Number);
+  if (dtype === 'I32') return [...new Int32Array(copy)];
+  throw new WeightFormatError(`The golden stores token ids as ${dtype}.`, 'Store them as I32 or I64.');
+}
 
-async function readRows<T>(source: TensorSource, name: string, parse: (bytes: Uint8Array, dtype: string) => T): Promise<T[]> {
+async function readRows<T>(
+  source: TensorSource,
+  name: string,
+  parse: (bytes: Uint8Array, dtype: SourceDtype) => T,
+): Promise<T[]> {
   const info = source.tensors.get(name);
-  if (info === undefined) throw new WeightFormatError(`The golden has no tensor '${name}'.`, 'Make it anew with input_ids, logits and greedy.');
+  if (info === undefined)
+    throw new WeightFormatError(
+      `The golden has no tensor '${name}'.`,
+      'Make it anew with input_ids, logits and greedy.',
+    );
   const rows = info.shape[0] ?? 0;
   const rowBytes = info.byteLength / rows;
   return await Promise.all(
-    Array.from({ length: rows }, async (_, row) => parse(await source.read(name, row * rowBytes, (row + 1) * rowBytes), info.dtype)),
+    Array.from({ length: rows }, async (_, row) =>
+      parse(await source.read(name, row * rowBytes, (row + 1) * rowBytes), info.dtype),
+    ),
   );
 }

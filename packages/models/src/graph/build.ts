@@ -69,7 +69,8 @@ function addLayers(context: GraphContext, tokens: TensorRef): TensorRef {
     recording.scope(`layers.${index}`, () => {
       const weight = context.weight(`layers.${index}.norm`);
       const input = new NormalizedInput(context, hidden, layer.norm, weight, layer.blocks.length);
-      for (const [at, block] of layer.blocks.entries()) addBlock(context, `layers.${index}.${at}`, block, input, hidden);
+      for (const [at, block] of layer.blocks.entries())
+        addBlock(context, `layers.${index}.${at}`, block, input, hidden);
     });
   }
   return hidden;

@@ -27,7 +27,12 @@ export function stateTensors(spec: ModelSpec, batch: number, capacity: number, c
       const { conv } = mamba2Widths(block);
       tensors.push(
         { name: `${name}.conv`, kind: 'state', dtype: 'f32', shape: [batch, block.convWidth - 1, conv] },
-        { name: `${name}.ssm`, kind: 'state', dtype: 'f32', shape: [batch, block.heads, block.headDim, block.stateSize] },
+        {
+          name: `${name}.ssm`,
+          kind: 'state',
+          dtype: 'f32',
+          shape: [batch, block.heads, block.headDim, block.stateSize],
+        },
       );
     } else if (block.kind === 'attention') {
       const shape = [batch, capacity, block.kvHeads, block.headDim];

@@ -1,15 +1,20 @@
 import { UnsupportedModelError } from '@mambalab/kernels';
 
-/** Reads fields of a `config.json` with their types; every error names the field, what it holds and what to do. */
+/** Reads fields of a configuration with their types; every error names the field, what it holds and what to do. */
 export class ConfigReader {
   readonly #fields: Readonly<Record<string, unknown>>;
+  readonly #file: string;
+  /** What leads to these fields inside the file, such as `rope_scaling.`. */
+  readonly #path: string;
 
   /** @throws UnsupportedModelError if the configuration is not a JSON object */
-  constructor(config: unknown) {
-    if (typeof config !== 'object' || config === null || Array.isArray(config)) {
-      throw new UnsupportedModelError('config.json is not a JSON object.', 'Give the configuration of the model.');
+  constructor(config: unknown, file: string = 'config.json', path: string = '') {
+    if (!isObject(config)) {
+      throw new UnsupportedModelError(`${file} is not a JSON object.`, 'Give the configuration of the model.');
     }
-    this.#fields = config as Readonly<Record<string, unknown>>;
+    this.#fields = config;
+    this.#file = file;
+    this.#path = path;
   }
 
   /** The field as it stands; undefined where it is absent or null. */
@@ -49,7 +54,9 @@ export class ConfigReader {
 
   /** A nested object; an empty one where it is absent. */
   object(name: string): ConfigReader {
-    return new ConfigReader(this.raw(name) ?? {});
+    const value = this.raw(name) ?? {};
+    if (!isObject(value)) throw this.#error(name, 'an object', value);
+    return new ConfigReader(value, this.#file, `${this.#path}${name}.`);
   }
 
   strings(name: string): readonly string[] | undefined {
@@ -76,17 +83,21 @@ export class ConfigReader {
   refuse(name: string, allowed: readonly unknown[]): void {
     const value = this.raw(name);
     if (value === undefined || allowed.includes(value)) return;
-    throw this.#error(name, allowed.map((item) => JSON.stringify(item)).join(' or '), value);
+    const expected = allowed.length === 0 ? 'absent' : allowed.map((item) => JSON.stringify(item)).join(' or ');
+    throw this.#error(name, expected, value);
   }
 
   #error(name: string, expected: string, found: unknown): UnsupportedModelError {
     const text = found === undefined ? 'nothing' : JSON.stringify(found);
     return new UnsupportedModelError(
-      `config.json: '${name}' must be ${expected}; found ${text}.`,
+      `${this.#file}: '${this.#path}${name}' must be ${expected}; found ${text}.`,
       'Check that the configuration belongs to this model and that the model is one that this version runs.',
     );
   }
 }
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** Words that configurations use for activation functions, with the names that kernels give them. */
 const ACTIVATIONS: Readonly<Record<string, 'silu' | 'gelu' | 'geluTanh' | 'relu' | 'relu2'>> = {
@@ -107,7 +118,7 @@ export function readActivation(
   fallback: string,
 ): 'silu' | 'gelu' | 'geluTanh' | 'relu' | 'relu2' {
   const word = config.string(name, fallback);
-  const activation = ACTIVATIONS[word];
+  const activation = Object.hasOwn(ACTIVATIONS, word) ? ACTIVATIONS[word] : undefined;
   if (activation !== undefined) return activation;
   throw new UnsupportedModelError(
     `config.json: '${name}' is '${word}', an activation that no kernel computes.`,

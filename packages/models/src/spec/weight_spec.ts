@@ -61,7 +61,8 @@ export interface ParsedModel {
 /** Every tensor that a model needs, in the order in which it is used. */
 export function weightsOf({ spec, names }: ParsedModel): WeightSpec[] {
   const { hiddenSize, vocabSize } = spec;
-  const table = (name: string, source: string): WeightSpec => matrix(name, [[`${source}.weight`, vocabSize]], hiddenSize);
+  const table = (name: string, source: string): WeightSpec =>
+    matrix(name, [[`${source}.weight`, vocabSize]], hiddenSize);
   const weights = [table('embedding', names.embedding)];
   for (const [layer, { blocks }] of spec.layers.entries()) {
     const layerNames = names.layers[layer];
@@ -69,7 +70,8 @@ export function weightsOf({ spec, names }: ParsedModel): WeightSpec[] {
     weights.push(vector(`layers.${layer}.norm`, `${layerNames.norm}.weight`, [hiddenSize]));
     for (const [index, block] of blocks.entries()) {
       const blockNames = layerNames.blocks[index];
-      if (blockNames === undefined) throw new RangeError(`The family names no tensors for block ${index} of layer ${layer}.`);
+      if (blockNames === undefined)
+        throw new RangeError(`The family names no tensors for block ${index} of layer ${layer}.`);
       weights.push(...blockWeights(`layers.${layer}.${index}`, block, blockNames, hiddenSize));
     }
   }
@@ -122,7 +124,11 @@ function attentionWeights(
     [names.value, keys],
   ] as const;
   const weights = [
-    matrix(`${name}.qkv`, parts.map(([part, rows]) => [`${part}.weight`, rows] as const), hiddenSize),
+    matrix(
+      `${name}.qkv`,
+      parts.map(([part, rows]) => [`${part}.weight`, rows] as const),
+      hiddenSize,
+    ),
     matrix(`${name}.output`, [[`${names.output}.weight`, hiddenSize]], queries),
   ];
   if (!spec.projectionBias) return weights;
@@ -138,10 +144,16 @@ function attentionWeights(
   ];
 }
 
-function mlpWeights(name: string, spec: MlpSpec, names: BlockNames & { kind: 'mlp' }, hiddenSize: number): WeightSpec[] {
+function mlpWeights(
+  name: string,
+  spec: MlpSpec,
+  names: BlockNames & { kind: 'mlp' },
+  hiddenSize: number,
+): WeightSpec[] {
   const { intermediateSize } = spec;
   const { gate } = names;
-  if (spec.gated !== (gate !== undefined)) throw new RangeError(`The family names no gate for the gated MLP ${name}, or one too many.`);
+  if (spec.gated !== (gate !== undefined))
+    throw new RangeError(`The family names no gate for the gated MLP ${name}, or one too many.`);
   return [
     ...(gate === undefined ? [] : [matrix(`${name}.gate`, [[`${gate}.weight`, intermediateSize]], hiddenSize)]),
     matrix(`${name}.up`, [[`${names.up}.weight`, intermediateSize]], hiddenSize),

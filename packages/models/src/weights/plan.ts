@@ -48,7 +48,11 @@ function storedDtype(info: TensorInfo | undefined): Dtype {
 /** At most this many names stand in one message. */
 const NAMED = 5;
 
-function checkTensors(model: ParsedModel, specs: readonly WeightSpec[], tensors: ReadonlyMap<string, TensorInfo>): void {
+function checkTensors(
+  model: ParsedModel,
+  specs: readonly WeightSpec[],
+  tensors: ReadonlyMap<string, TensorInfo>,
+): void {
   const needed = new Map(specs.flatMap(({ sources }) => sources.map(({ name, shape }) => [name, shape] as const)));
   const family = model.spec.family;
   const missing = [...needed.keys()].filter((name) => !tensors.has(name));

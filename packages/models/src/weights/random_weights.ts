@@ -19,18 +19,26 @@ export async function randomWeights(
 ): Promise<Map<string, Tensor>> {
   const normal = normalPattern(seed);
   const tensors = new Map<string, Tensor>();
-  for (const { spec, dtype } of plan) {
-    const tensor = await device.guard(`Allocating ${spec.name}`, () => createWeight(device, spec, dtype));
-    tensors.set(spec.name, tensor);
-    const values = normal.map(distributionOf(spec));
-    const words = dtype === 'f16' ? packF16(values).words : dtype === 'bf16' ? packBf16(values).words : values;
-    const total = tensor.byteLength / 4;
-    for (let at = 0; at < total; at += words.length) {
-      device.write(tensor, words.subarray(0, Math.min(words.length, total - at)), at);
+  try {
+    for (const { spec, dtype } of plan) {
+      const tensor = await device.guard(`Allocating ${spec.name}`, () => {
+        const made = createWeight(device, spec, dtype);
+        tensors.set(spec.name, made);
+        return made;
+      });
+      const values = normal.map(distributionOf(spec));
+      const words = dtype === 'f16' ? packF16(values).words : dtype === 'bf16' ? packBf16(values).words : values;
+      const total = tensor.byteLength / 4;
+      for (let at = 0; at < total; at += words.length) {
+        device.write(tensor, words.subarray(0, Math.min(words.length, total - at)), at);
+      }
+      await device.idle();
     }
-    await device.idle();
+    return tensors;
+  } catch (error) {
+    for (const tensor of tensors.values()) tensor.dispose();
+    throw error;
   }
-  return tensors;
 }
 
 function distributionOf(spec: WeightSpec): (standard: number) => number {
@@ -59,5 +67,8 @@ function normalPattern(seed: number): Float32Array {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     return (state + 0.5) / 2 ** 32;
   };
-  return Float32Array.from({ length: PATTERN }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
+  return Float32Array.from(
+    { length: PATTERN },
+    () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()),
+  );
 }

@@ -21,7 +21,8 @@ export interface UploadOptions {
 /** Bytes of the checkpoint that the plan reads. */
 export function plannedBytes(plan: readonly PlannedWeight[], source: TensorSource): number {
   return plan.reduce(
-    (sum, { spec }) => sum + spec.sources.reduce((part, { name }) => part + (source.tensors.get(name)?.byteLength ?? 0), 0),
+    (sum, { spec }) =>
+      sum + spec.sources.reduce((part, { name }) => part + (source.tensors.get(name)?.byteLength ?? 0), 0),
     0,
   );
 }
@@ -43,11 +44,15 @@ export async function uploadWeights(
   let inFlight = 0;
   try {
     for (const { spec, dtype } of plan) {
-      const tensor = await device.guard(`Allocating ${spec.name}`, () => createWeight(device, spec, dtype));
-      tensors.set(spec.name, tensor);
+      const tensor = await device.guard(`Allocating ${spec.name}`, () => {
+        const made = createWeight(device, spec, dtype);
+        // Known before the allocation is: a refused buffer is freed with the others.
+        tensors.set(spec.name, made);
+        return made;
+      });
       for await (const block of blocksOf(spec, source, options.signal)) {
         const values = convertBlock(spec, dtype, block);
-        device.write(tensor, values, (block.row * tensor.rowStride) / valuesPerWord(dtype));
+        device.write(tensor, values, wordsBefore(block, spec, tensor));
         loaded += block.bytes.byteLength;
         inFlight += values.byteLength;
         options.onBytes?.(loaded);
@@ -71,7 +76,10 @@ export function createWeight(device: Device, spec: WeightSpec, dtype: Dtype): Te
   return device.createTensor(`weights/${spec.name}`, dtype, spec.shape, stride);
 }
 
-/** Whole rows of one source tensor, and the row of the weight that the first of them is. */
+/**
+ * Whole rows of one source tensor, and the row of the weight that the first of them is. The rows of a vector are its
+ * values: parts of a vector, such as the biases of query, key and value, need not be equally long.
+ */
 interface Block {
   readonly source: string;
   readonly row: number;
@@ -80,8 +88,15 @@ interface Block {
   readonly sourceDtype: Parameters<typeof toFloat32>[1];
 }
 
+const rowWidth = ({ kind, shape }: WeightSpec): number => (kind === 'matrix' ? (shape[shape.length - 1] ?? 1) : 1);
+
+/** Where a block begins in the tensor on the GPU: only matrices have padded rows. */
+function wordsBefore(block: Block, spec: WeightSpec, tensor: Tensor): number {
+  return (block.row * (spec.kind === 'matrix' ? tensor.rowStride : 1)) / valuesPerWord(tensor.dtype);
+}
+
 async function* blocksOf(spec: WeightSpec, source: TensorSource, signal?: AbortSignal): AsyncGenerator<Block> {
-  const width = spec.shape[spec.shape.length - 1] ?? 1;
+  const width = rowWidth(spec);
   let row = 0;
   for (const { name, shape } of spec.sources) {
     const info = source.tensors.get(name);
@@ -126,14 +141,16 @@ function padRows<T extends Uint16Array | Float32Array>(
   rows: number,
   Type: new (length: number) => T,
 ): Float32Array | Uint32Array {
-  const width = spec.shape[spec.shape.length - 1] ?? 1;
+  const width = rowWidth(spec);
   const stride = weightRowStride(dtype, spec.shape);
   let padded = values;
   if (stride !== width) {
     padded = new Type(rows * stride);
     for (let row = 0; row < rows; row++) padded.set(values.subarray(row * width, (row + 1) * width), row * stride);
   }
-  return padded instanceof Float32Array ? padded : new Uint32Array(padded.buffer, padded.byteOffset, padded.byteLength / 4);
+  return padded instanceof Float32Array
+    ? padded
+    : new Uint32Array(padded.buffer, padded.byteOffset, padded.byteLength / 4);
 }
 
 /** Packed values whose exponent is all ones: infinities and NaN. */
