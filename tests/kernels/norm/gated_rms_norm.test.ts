@@ -61,6 +61,17 @@ describe.each(simdChoices(device))('gatedRmsNorm %o', (force) => {
   });
 });
 
+it('takes more slices than one dimension of a grid has', async () => {
+  const [rows, width, groups] = [16_500, 16, 4];
+  const random = new Random(2);
+  const x = normalTensor(random, [rows, width]);
+  const z = normalTensor(random, [rows, width]);
+  const weight = normalTensor(random, [width]);
+  const y = await run(device, gatedRmsNorm, { x, z, weight }, { groups }, { poison: true });
+  const inputs = { x: x.data, z: z.data, weight: weight.data };
+  expectClose(y.data, reference(inputs, { rows, width, groups, eps: 1e-5 }), TOLERANCE);
+});
+
 it('does not overflow where the gate is far from 0', async () => {
   const z = { data: Float32Array.from([-200, -100, -90, 0, 90, 100, 200, 1]), shape: [1, 8], dtype: 'f32' } as const;
   const ones = { data: new Float32Array(8).fill(1), shape: [1, 8], dtype: 'f32' } as const;
