@@ -30,3 +30,5 @@ export { matvec } from './linear/matvec.ts';
 export type { MatvecInputs, MatvecOptions } from './linear/matvec.ts';
 export { linear } from './linear/linear.ts';
 export type { LinearInputs, LinearOptions } from './linear/linear.ts';
+export { fusedMlp } from './mlp/fused_mlp.ts';
+export type { FusedMlpInputs, FusedMlpOptions } from './mlp/fused_mlp.ts';

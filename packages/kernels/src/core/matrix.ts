@@ -134,12 +134,29 @@ export const TILES = {
 /** Workgroups below which large tiles would leave compute units idle. */
 const BUSY_WORKGROUPS = 256;
 
+/** @throws ArgumentError unless every invocation has at most one block of x and one of the weights to stage */
+export function requireTile(kernel: string, tile: TileShape): void {
+  const threads = tile.THREADS_M * tile.THREADS_N;
+  // Blocks are four rows of one 16-byte load: four along K of x, and of f32 weights.
+  requireArgument(
+    threads <= 256 && Math.max(tileRows(tile), tileColumns(tile)) <= threads,
+    `${kernel}: a tile of ${tileRows(tile)} by ${tileColumns(tile)} does not suit ${threads} invocations.`,
+    'A tile may have up to as many rows and columns as invocations, which may be up to 256.',
+  );
+}
+
 /** The tile for a product of up to `rows` by `columns` outputs. */
 export function chooseTile(rows: number, columns: number): TileShape {
   if (rows <= 16) return TILES['16x64'];
   if (rows <= 32) return TILES['32x64'];
   const large = Math.ceil(rows / 128) * Math.ceil(columns / 128);
   return large >= BUSY_WORKGROUPS ? TILES['128x128'] : TILES['64x64'];
+}
+
+/** The tile for two products at once (a gate's and another's), each of up to `rows` by `columns` outputs. */
+export function chooseGatedTile(rows: number, columns: number): TileShape {
+  const tile = chooseTile(rows, 2 * columns);
+  return { ...tile, THREADS_M: Math.max(tile.THREADS_M, 8), THREAD_COLUMNS: 8 };
 }
 
 /** Overrides of matrix-vector shaders. */

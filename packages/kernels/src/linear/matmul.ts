@@ -6,6 +6,7 @@ import {
   productOutput,
   requireMatrix,
   requireRows,
+  requireTile,
   requireVector,
   tileColumns,
   tileRows,
@@ -52,6 +53,7 @@ export function matmul(recording: Recording, inputs: MatmulInputs, options: Matm
   const activation = activationNumber('matmul', options.activation);
   const { tensor: y, view } = productOutput(recording, 'matmul', [xRows.rows, outputs], { residual, out });
   const tile = options.tile ?? chooseTile(maximumSize(xRows.rows), outputs);
+  requireTile('matmul', tile);
   recording.dispatch(matmulShader, {
     bindings: { x, weight, bias: bias ?? recording.placeholder(), y },
     params: {

@@ -1,0 +1,44 @@
+import { matmul } from '@mambalab/kernels';
+import { matmul as reference } from '@mambalab/kernels/reference';
+import type { KernelBench, KernelCase } from '../../harness/kernel_bench.ts';
+import { input, values } from '../../harness/kernel_bench.ts';
+
+const inputsOf = (rows: number, outputs: number, inner: number): KernelCase['inputs'] => ({
+  x: { shape: [rows, inner], dtype: 'f32' },
+  weight: { shape: [outputs, inner], dtype: 'f16', matrix: true },
+});
+
+const record: KernelBench['verify']['record'] = (recording, inputs) =>
+  matmul(recording, { x: input(inputs, 'x'), weight: input(inputs, 'weight') });
+
+const matmulCase = (label: string, rows: number, outputs: number, inner: number): KernelCase => ({
+  label: `${label} prefill ${rows}`,
+  inputs: inputsOf(rows, outputs, inner),
+  record,
+  flops: 2 * rows * outputs * inner,
+  bytes: 2 * outputs * inner + 4 * rows * (outputs + inner),
+});
+
+export const matmulBench: KernelBench = {
+  name: 'linear/matmul',
+  verify: {
+    inputs: inputsOf(70, 130, 72),
+    record,
+    expected: (inputs) =>
+      reference({ x: values(inputs, 'x'), weight: values(inputs, 'weight') }, { rows: 70, inner: 72, outputs: 130 }),
+    rtol: 1e-5,
+    atol: 1e-3,
+  },
+  cases: [
+    matmulCase('130M in_proj', 512, 3352, 768),
+    matmulCase('130M out_proj', 512, 768, 1536),
+    matmulCase('2.7B in_proj', 16, 10_576, 2560),
+    matmulCase('2.7B in_proj', 512, 10_576, 2560),
+    matmulCase('2.7B out_proj', 512, 2560, 5120),
+    matmulCase('8B in_proj', 512, 18_560, 4096),
+    matmulCase('8B mlp up', 512, 16_384, 4096),
+    matmulCase('8B square', 4096, 4096, 4096),
+    matmulCase('Llama 1B up', 512, 8192, 2048),
+    matmulCase('Llama 1B down', 512, 2048, 8192),
+  ],
+};

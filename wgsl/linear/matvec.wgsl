@@ -1,0 +1,199 @@
+// y[m, n] = residual[m, n] + scale * act(sum_k weight[n, k] x[m, k] g[k] / sqrt(mean_k(x[m, k]^2) + eps) + bias[n])
+// Source: the linear layer of a checkpoint, for few rows m; g and the root only where a normWeight is given (RMS norm).
+// Work: one workgroup makes ROWS outputs for X_ROWS rows of x; its invocations stride over K by 16-byte loads.
+// Workgroup memory: 4 KiB of partial sums, 1 KiB with subgroups.
+// Barriers: those of sumOverWorkgroup. Every workgroup sees the whole of x, so that the norm costs no dispatch.
+// Requirements: none; subgroups shorten the reduction.
+//! axis simd: subgroups(subgroups) | baseline
+//! axis weight: f32 | f16 | bf16
+//! axis access: vector | scalar
+import package::shared::activations::activate;
+import package::shared::row_sums::sumOverWorkgroup;
+import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
+@if(simd_subgroups) enable subgroups;
+
+struct Params {
+  rows: u32,
+  outputs: u32,
+  inner: u32,
+  xOffset: u32,
+  xStride: u32,
+  weightOffset: u32,
+  weightStride: u32,
+  normOffset: u32,
+  biasOffset: u32,
+  yOffset: u32,
+  yStride: u32,
+  eps: f32,
+  scale: f32,
+}
+
+override WORKGROUP_SIZE: u32 = 64u;
+// 1, 2 or 4 each; a workgroup has at least ROWS * X_ROWS invocations
+override ROWS: u32 = 4u;
+override X_ROWS: u32 = 1u;
+override ACTIVATION: u32 = 0u;
+override HAS_NORM: bool = false;
+override HAS_BIAS: bool = false;
+override HAS_RESIDUAL: bool = false;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (M, K) from xOffset, rows xStride apart; both are multiples of 4 for vector access
+@if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
+// (N, K) from weightOffset, rows weightStride apart (multiples of 8), 16 bytes an element
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
+// (K) from normOffset, a multiple of 4 for vector access: g
+@if(access_vector) @group(0) @binding(3) var<storage, read> normWeight: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(3) var<storage, read> normWeight: array<f32>;
+// (N)
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+// (M, N) from yOffset, rows yStride apart; holds the residual first
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+
+// Sums of one invocation: for each row of x a vector over four outputs, and sum(x^2) of the four rows.
+struct Sums {
+  x0: vec4<f32>,
+  x1: vec4<f32>,
+  x2: vec4<f32>,
+  x3: vec4<f32>,
+  squares: vec4<f32>,
+}
+
+// x[start + k .. + 3]; with `tail`, zero from params.inner on: what lies there may be anything, NaN included.
+fn loadX(start: u32, k: u32, tail: bool) -> vec4<f32> {
+  if (tail && k >= params.inner) { return vec4<f32>(0.0); }
+  let at = start + k;
+  @if(access_vector) let values = x[at / 4u];
+  @if(access_scalar) let last = start + params.inner - 1u;
+  @if(access_scalar) let values = vec4<f32>(x[at], x[min(at + 1u, last)], x[min(at + 2u, last)], x[min(at + 3u, last)]);
+  return select(values, vec4<f32>(0.0), vec4<bool>(tail) & (vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(params.inner)));
+}
+
+// g[k .. k + 3], zero from params.inner on
+fn loadGain(k: u32, tail: bool) -> vec4<f32> {
+  if (tail && k >= params.inner) { return vec4<f32>(0.0); }
+  let at = params.normOffset + k;
+  @if(access_vector) let values = normWeight[at / 4u];
+  @if(access_scalar) let last = params.normOffset + params.inner - 1u;
+  @if(access_scalar) let values = vec4<f32>(normWeight[at], normWeight[min(at + 1u, last)], normWeight[min(at + 2u, last)], normWeight[min(at + 3u, last)]);
+  return select(values, vec4<f32>(0.0), vec4<bool>(tail) & (vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(params.inner)));
+}
+
+fn dots(values: vec4<f32>, weights: mat4x4<f32>) -> vec4<f32> {
+  var sums = vec4<f32>(dot(weights[0], values), 0.0, 0.0, 0.0);
+  if (ROWS > 1u) { sums.y = dot(weights[1], values); }
+  if (ROWS > 2u) {
+    sums.z = dot(weights[2], values);
+    sums.w = dot(weights[3], values);
+  }
+  return sums;
+}
+
+// Adds the products of four values along K from k.
+fn multiplyFour(sums: ptr<function, Sums>, starts: vec4<u32>, k: u32, weights: mat4x4<f32>, tail: bool) {
+  var gain = vec4<f32>(1.0);
+  if (HAS_NORM) { gain = loadGain(k, tail); }
+  let v0 = loadX(starts.x, k, tail);
+  (*sums).x0 += dots(v0 * gain, weights);
+  if (HAS_NORM) { (*sums).squares.x += dot(v0, v0); }
+  if (X_ROWS > 1u) {
+    let v1 = loadX(starts.y, k, tail);
+    (*sums).x1 += dots(v1 * gain, weights);
+    if (HAS_NORM) { (*sums).squares.y += dot(v1, v1); }
+  }
+  if (X_ROWS > 2u) {
+    let v2 = loadX(starts.z, k, tail);
+    let v3 = loadX(starts.w, k, tail);
+    (*sums).x2 += dots(v2 * gain, weights);
+    (*sums).x3 += dots(v3 * gain, weights);
+    if (HAS_NORM) { (*sums).squares += vec4<f32>(0.0, 0.0, dot(v2, v2), dot(v3, v3)); }
+  }
+}
+
+// Four rows of weights, one load of each.
+struct Loads {
+  w0: vec4<u32>,
+  w1: vec4<u32>,
+  w2: vec4<u32>,
+  w3: vec4<u32>,
+}
+
+fn load(rows: vec4<u32>, unit: u32) -> Loads {
+  var loads: Loads;
+  loads.w0 = weight[rows.x + unit];
+  if (ROWS > 1u) { loads.w1 = weight[rows.y + unit]; }
+  if (ROWS > 2u) {
+    loads.w2 = weight[rows.z + unit];
+    loads.w3 = weight[rows.w + unit];
+  }
+  return loads;
+}
+
+fn multiply(sums: ptr<function, Sums>, starts: vec4<u32>, unit: u32, loads: Loads, tail: bool) {
+  let low = mat4x4<f32>(unpackLow(loads.w0), unpackLow(loads.w1), unpackLow(loads.w2), unpackLow(loads.w3));
+  multiplyFour(sums, starts, unit * VALUES_PER_LOAD, low, tail);
+  @if(!weight_f32) {
+    let high = mat4x4<f32>(unpackHigh(loads.w0), unpackHigh(loads.w1), unpackHigh(loads.w2), unpackHigh(loads.w3));
+    multiplyFour(sums, starts, unit * VALUES_PER_LOAD + 4u, high, tail);
+  }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) grid: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+  @if(simd_subgroups) @builtin(subgroup_size) subgroupSize: u32,
+) {
+  @if(!simd_subgroups) let subgroupSize = 1u;
+  // Groups of outputs may exceed one dimension of the grid (see flatGrid).
+  let first = (workgroup.y * grid.x + workgroup.x) * ROWS;
+  if (first >= params.outputs) { return; }
+  // Rows beyond the last one repeat it; their sums are not written.
+  let lanes = vec4<u32>(0u, 1u, 2u, 3u);
+  let outputs = min(first + lanes, vec4<u32>(params.outputs - 1u));
+  let rows = (params.weightOffset + outputs * params.weightStride) / VALUES_PER_LOAD;
+  let xRows = min(workgroup.z * X_ROWS + lanes, vec4<u32>(params.rows - 1u));
+  let starts = params.xOffset + xRows * params.xStride;
+
+  var sums: Sums;
+  // Pairs of loads that need no mask, both issued before either is used, then the rest.
+  let pairs = params.inner / VALUES_PER_LOAD / (2u * WORKGROUP_SIZE);
+  for (var pair = 0u; pair < pairs; pair++) {
+    let unit = pair * 2u * WORKGROUP_SIZE + local;
+    let one = load(rows, unit);
+    let two = load(rows, unit + WORKGROUP_SIZE);
+    multiply(&sums, starts, unit, one, false);
+    multiply(&sums, starts, unit + WORKGROUP_SIZE, two, false);
+  }
+  let units = (params.inner + VALUES_PER_LOAD - 1u) / VALUES_PER_LOAD;
+  let done = pairs * 2u * WORKGROUP_SIZE;
+  let rounds = (units - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+  for (var round = 0u; round < rounds; round++) {
+    let unit = done + round * WORKGROUP_SIZE + local;
+    if (unit < units) { multiply(&sums, starts, unit, load(rows, unit), true); }
+  }
+
+  var totals: mat4x4<f32>;
+  totals[0] = sumOverWorkgroup(sums.x0, local, WORKGROUP_SIZE, subgroupSize);
+  if (X_ROWS > 1u) { totals[1] = sumOverWorkgroup(sums.x1, local, WORKGROUP_SIZE, subgroupSize); }
+  if (X_ROWS > 2u) {
+    totals[2] = sumOverWorkgroup(sums.x2, local, WORKGROUP_SIZE, subgroupSize);
+    totals[3] = sumOverWorkgroup(sums.x3, local, WORKGROUP_SIZE, subgroupSize);
+  }
+  var squares = vec4<f32>(0.0);
+  if (HAS_NORM) { squares = sumOverWorkgroup(sums.squares, local, WORKGROUP_SIZE, subgroupSize); }
+
+  let m = local / ROWS;
+  let row = workgroup.z * X_ROWS + m;
+  let output = first + local % ROWS;
+  if (m >= X_ROWS || row >= params.rows || output >= params.outputs) { return; }
+  var value = totals[m][local % ROWS];
+  if (HAS_NORM) { value *= inverseSqrt(squares[m] / f32(params.inner) + params.eps); }
+  if (HAS_BIAS) { value += bias[params.biasOffset + output]; }
+  value = params.scale * activate(ACTIVATION, vec4<f32>(value)).x;
+  let at = params.yOffset + row * params.yStride + output;
+  if (HAS_RESIDUAL) { value += y[at]; }
+  y[at] = value;
+}
