@@ -30,6 +30,11 @@ fn tileColumn(local: u32) -> u32 {
   return (local % QUADS) * 4u;
 }
 
+// The first `count` of four values, and zeros: what a row has left at its end.
+fn firstOf(value: vec4<f32>, count: u32) -> vec4<f32> {
+  return select(vec4(0.0), value, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count));
+}
+
 // Writes 4 consecutive rows (or columns) `quad` at one inner index.
 fn setLeft(inner: u32, quad: u32, value: vec4<f32>) {
   left[inner * QUADS + quad] = value;

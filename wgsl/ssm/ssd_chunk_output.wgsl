@@ -1,11 +1,15 @@
 // y[i] = exp(cs[i]) S C[i] + sum_{j <= i} scores[j, i] exp(cs[i] - cs[j]) dt[j] x[j] + D x[i] for the tokens of a chunk
+// Longer than most, for two products with their own operands go into one tile of registers.
 // Source: Transformers are SSMs, arXiv 2405.21060, listing 1, "Y_diag + Y_off"; the last of the passes of ssdChunkScan.
 // Work: one workgroup a (batch, chunk, head) and tile of 64 tokens x 64 values of P; see shared/ssd_tile.
 // Workgroup memory: 2 * 4 KiB of operands + 3 KiB of dt and cs.
 // Barriers: dt and cs before their use; those of multiplyTile around every 16 values of N, then every 16 tokens.
 // Requirements: none; the vec4 loads need offsets, strides, P and N in multiples of 4.
 //! axis load: vec4 | scalar
-import package::shared::ssd_tile::{Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeft, setRight, setLeftTransposed, setRightTransposed, multiplyTile};
+import package::shared::ssd_tile::{
+  Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeft, setRight, setLeftTransposed,
+  setRightTransposed, multiplyTile, firstOf
+};
 
 struct Params {
   length: u32,
@@ -55,11 +59,9 @@ fn loadX(row: u32, column: u32, width: u32) -> vec4<f32> {
   let at = row + column;
   @if(load_vec4) { return x[at / 4u]; }
   @if(load_scalar) {
-    var value = vec4(x[at], 0.0, 0.0, 0.0);
-    if (column + 1u < width) { value.y = x[at + 1u]; }
-    if (column + 2u < width) { value.z = x[at + 2u]; }
-    if (column + 3u < width) { value.w = x[at + 3u]; }
-    return value;
+    // Never past the row: the buffer may end there.
+    let next = at + min(vec3<u32>(1u, 2u, 3u), vec3<u32>(width - column - 1u));
+    return firstOf(vec4(x[at], x[next.x], x[next.y], x[next.z]), width - column);
   }
 }
 
@@ -69,11 +71,9 @@ fn loadC(row: u32, n: u32, token: u32) -> vec4<f32> {
   let at = row + token * params.cStride + n;
   @if(load_vec4) { return C[at / 4u]; }
   @if(load_scalar) {
-    var value = vec4(C[at], 0.0, 0.0, 0.0);
-    if (n + 1u < params.stateSize) { value.y = C[at + 1u]; }
-    if (n + 2u < params.stateSize) { value.z = C[at + 2u]; }
-    if (n + 3u < params.stateSize) { value.w = C[at + 3u]; }
-    return value;
+    // Never past the row: the buffer may end there.
+    let next = at + min(vec3<u32>(1u, 2u, 3u), vec3<u32>(params.stateSize - n - 1u));
+    return firstOf(vec4(C[at], C[next.x], C[next.y], C[next.z]), params.stateSize - n);
   }
 }
 
@@ -83,11 +83,9 @@ fn loadState(base: u32, n: u32, p: u32) -> vec4<f32> {
   let at = (base + p) * params.stateSize + n;
   @if(load_vec4) { return states[at / 4u]; }
   @if(load_scalar) {
-    var value = vec4(states[at], 0.0, 0.0, 0.0);
-    if (n + 1u < params.stateSize) { value.y = states[at + 1u]; }
-    if (n + 2u < params.stateSize) { value.z = states[at + 2u]; }
-    if (n + 3u < params.stateSize) { value.w = states[at + 3u]; }
-    return value;
+    // Never past the row: the buffer may end there.
+    let next = at + min(vec3<u32>(1u, 2u, 3u), vec3<u32>(params.stateSize - n - 1u));
+    return firstOf(vec4(states[at], states[next.x], states[next.y], states[next.z]), params.stateSize - n);
   }
 }
 

@@ -5,7 +5,10 @@
 // Barriers: those of multiplyTile around every 16 values of N.
 // Requirements: none; the vec4 loads need offsets, strides and N in multiples of 4.
 //! axis load: vec4 | scalar
-import package::shared::ssd_tile::{Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeftTransposed, setRightTransposed, multiplyTile};
+import package::shared::ssd_tile::{
+  Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeftTransposed, setRightTransposed,
+  multiplyTile, firstOf
+};
 
 struct Params {
   length: u32,
@@ -36,11 +39,9 @@ fn loadB(row: u32, n: u32, token: u32) -> vec4<f32> {
   let at = row + token * params.bStride + n;
   @if(load_vec4) { return B[at / 4u]; }
   @if(load_scalar) {
-    var value = vec4(B[at], 0.0, 0.0, 0.0);
-    if (n + 1u < params.stateSize) { value.y = B[at + 1u]; }
-    if (n + 2u < params.stateSize) { value.z = B[at + 2u]; }
-    if (n + 3u < params.stateSize) { value.w = B[at + 3u]; }
-    return value;
+    // Never past the row: the buffer may end there.
+    let next = at + min(vec3<u32>(1u, 2u, 3u), vec3<u32>(params.stateSize - n - 1u));
+    return firstOf(vec4(B[at], B[next.x], B[next.y], B[next.z]), params.stateSize - n);
   }
 }
 
@@ -49,11 +50,9 @@ fn loadC(row: u32, n: u32, token: u32) -> vec4<f32> {
   let at = row + token * params.cStride + n;
   @if(load_vec4) { return C[at / 4u]; }
   @if(load_scalar) {
-    var value = vec4(C[at], 0.0, 0.0, 0.0);
-    if (n + 1u < params.stateSize) { value.y = C[at + 1u]; }
-    if (n + 2u < params.stateSize) { value.z = C[at + 2u]; }
-    if (n + 3u < params.stateSize) { value.w = C[at + 3u]; }
-    return value;
+    // Never past the row: the buffer may end there.
+    let next = at + min(vec3<u32>(1u, 2u, 3u), vec3<u32>(params.stateSize - n - 1u));
+    return firstOf(vec4(C[at], C[next.x], C[next.y], C[next.z]), params.stateSize - n);
   }
 }
 

@@ -5,7 +5,9 @@
 // Barriers: the weights before their use; those of multiplyTile around every 16 tokens.
 // Requirements: none; the vec4 loads need offsets, strides, P and N in multiples of 4.
 //! axis load: vec4 | scalar
-import package::shared::ssd_tile::{Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeft, setRight, multiplyTile};
+import package::shared::ssd_tile::{
+  Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeft, setRight, multiplyTile, firstOf
+};
 
 struct Params {
   length: u32,
@@ -43,11 +45,9 @@ fn loadX(row: u32, column: u32, width: u32) -> vec4<f32> {
   let at = row + column;
   @if(load_vec4) { return x[at / 4u]; }
   @if(load_scalar) {
-    var value = vec4(x[at], 0.0, 0.0, 0.0);
-    if (column + 1u < width) { value.y = x[at + 1u]; }
-    if (column + 2u < width) { value.z = x[at + 2u]; }
-    if (column + 3u < width) { value.w = x[at + 3u]; }
-    return value;
+    // Never past the row: the buffer may end there.
+    let next = at + min(vec3<u32>(1u, 2u, 3u), vec3<u32>(width - column - 1u));
+    return firstOf(vec4(x[at], x[next.x], x[next.y], x[next.z]), width - column);
   }
 }
 
@@ -56,11 +56,9 @@ fn loadB(row: u32, column: u32, width: u32) -> vec4<f32> {
   let at = row + column;
   @if(load_vec4) { return B[at / 4u]; }
   @if(load_scalar) {
-    var value = vec4(B[at], 0.0, 0.0, 0.0);
-    if (column + 1u < width) { value.y = B[at + 1u]; }
-    if (column + 2u < width) { value.z = B[at + 2u]; }
-    if (column + 3u < width) { value.w = B[at + 3u]; }
-    return value;
+    // Never past the row: the buffer may end there.
+    let next = at + min(vec3<u32>(1u, 2u, 3u), vec3<u32>(width - column - 1u));
+    return firstOf(vec4(B[at], B[next.x], B[next.y], B[next.z]), width - column);
   }
 }
 

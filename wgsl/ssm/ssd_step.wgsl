@@ -116,11 +116,15 @@ fn main(
     let stateRow = (params.stateOffset + batch * params.stateStride + inner * params.stateSize) / WIDTH;
     let bRow = (params.bOffset + batch * params.bStride + group * params.stateSize) / WIDTH;
     let cRow = (params.cOffset + batch * params.cStride + group * params.stateSize) / WIDTH;
-    for (var n = local % LANES; n < params.stateSize / WIDTH; n += LANES) {
-      let next = decay * state[stateRow + n] + scaled * BC[bRow + n];
-      state[stateRow + n] = next;
-      @if(load_vec4) sum += dot(next, BC[cRow + n]);
-      @if(load_scalar) sum += next * BC[cRow + n];
+    let values = params.stateSize / WIDTH;
+    for (var slice = 0u; slice < (values + LANES - 1u) / LANES; slice++) {
+      let n = slice * LANES + local % LANES;
+      if (n < values) {
+        let next = decay * state[stateRow + n] + scaled * BC[bRow + n];
+        state[stateRow + n] = next;
+        @if(load_vec4) sum += dot(next, BC[cRow + n]);
+        @if(load_scalar) sum += next * BC[cRow + n];
+      }
     }
   }
   var total = rowSum(sum, local, subgroupSize);

@@ -10,6 +10,7 @@ import {
   ShapeError,
   ssdChunkScan,
   ssdStep,
+  stagesOf,
 } from '@mambalab/kernels';
 import { ssdScan } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
@@ -234,6 +235,8 @@ describe('ssdChunkScan', () => {
     };
     recording.keep('y', ssdChunkScan(recording, refs, { chunkLength: 32 }).y);
     expect(recording.dispatches.length).toBe(5);
+    // Chunk states and scores side by side.
+    expect(stagesOf(recording.dispatches)).toEqual([0, 1, 1, 2, 3]);
     const plan = await executor.compile(recording);
     for (const now of [70, 1, 31, 32, 33, 64]) {
       const inputs = draw({ ...sizes, length: now });
