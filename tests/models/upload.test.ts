@@ -1,0 +1,169 @@
+import type { Tensor } from '@mambalab/kernels';
+import { fromBfloatBits, fromHalfBits, IntegrityError } from '@mambalab/kernels';
+import { openSafetensors, writeSafetensors } from '@mambalab/models';
+import type { PlannedWeight, TensorSource } from '@mambalab/models';
+import { describe, expect, it } from 'vitest';
+import { randomWeights } from '../../packages/models/src/weights/random_weights.ts';
+import { plannedBytes, uploadWeights } from '../../packages/models/src/weights/upload.ts';
+import type { StoredTensor } from '../support/checkpoints.ts';
+import { fileInMemory, floats } from '../support/checkpoints.ts';
+import { openTestDevice } from '../support/gpu.ts';
+
+const device = await openTestDevice();
+
+const sourceOf = (...tensors: readonly StoredTensor[]): Promise<TensorSource> =>
+  openSafetensors(fileInMemory('model.safetensors', writeSafetensors(tensors)));
+
+type Dtype = 'f32' | 'f16' | 'bf16';
+
+const matrix = (dtype: Dtype, shape: readonly [number, number], ...parts: readonly (readonly [string, number])[]): PlannedWeight => ({
+  dtype,
+  spec: {
+    name: 'layers.0.0.matrix',
+    kind: 'matrix',
+    shape,
+    sources: parts.map(([name, rows]) => ({ name, shape: [rows, shape[1]] })),
+  },
+});
+
+const vector = (name: string, ...sources: readonly (readonly [string, readonly number[]])[]): PlannedWeight => ({
+  dtype: 'f32',
+  spec: {
+    name,
+    kind: 'vector',
+    shape: [sources.reduce((sum, [, [length = 0]]) => sum + length, 0)],
+    sources: sources.map(([source, shape]) => ({ name: source, shape })),
+  },
+});
+
+/** All values of a tensor as numbers, padding included. */
+async function valuesOf(tensor: Tensor | undefined): Promise<number[]> {
+  if (tensor === undefined) throw new Error('the tensor is missing');
+  const { data, dtype } = await device.read(tensor);
+  if (dtype === 'f32') return [...data];
+  const halves = [...new Uint16Array(data.buffer)];
+  return halves.map((half) => (dtype === 'f16' ? fromHalfBits(half) : fromBfloatBits(half)));
+}
+
+async function uploaded(plan: PlannedWeight, source: TensorSource): Promise<number[]> {
+  const tensors = await uploadWeights(device, [plan], source);
+  try {
+    return await valuesOf(tensors.get(plan.spec.name));
+  } finally {
+    for (const tensor of tensors.values()) tensor.dispose();
+  }
+}
+
+const counting = (count: number, from = 1): number[] => Array.from({ length: count }, (_, index) => from + index);
+
+describe('uploadWeights', () => {
+  it.each<Dtype>(['f32', 'f16', 'bf16'])('joins parts by rows and pads each row with zeros in %s', async (dtype) => {
+    const source = await sourceOf(floats('a', [1, 5], counting(5)), floats('b', [2, 5], counting(10, 6)));
+    const values = await uploaded(matrix(dtype, [3, 5], ['a', 1], ['b', 2]), source);
+    const row = (from: number): number[] => [...counting(5, from), 0, 0, 0];
+    expect(values).toEqual([...row(1), ...row(6), ...row(11)]);
+  });
+
+  it('stores rows of whole words without padding', async () => {
+    const source = await sourceOf(floats('a', [2, 8], counting(16)));
+    expect(await uploaded(matrix('f16', [2, 8], ['a', 2]), source)).toEqual(counting(16));
+  });
+
+  it('passes bf16 on bit by bit, and widens it where f32 is asked for', async () => {
+    const bits = Uint16Array.of(0x3f80, 0xc000, 0x0001, 0x7f7f, 0x8000, 0x3f81, 0x4049, 0x0080);
+    const source = await sourceOf({ name: 'a', dtype: 'BF16', shape: [1, 8], bytes: new Uint8Array(bits.buffer) });
+    const expected = [...bits].map(fromBfloatBits);
+    expect(await uploaded(matrix('bf16', [1, 8], ['a', 1]), source)).toEqual(expected);
+    expect(await uploaded(matrix('f32', [1, 8], ['a', 1]), source)).toEqual(expected);
+  });
+
+  it('turns A_log into A = -exp(A_log)', async () => {
+    const plan = vector('layers.0.0.A', ['A_log', [3]]);
+    const source = await sourceOf(floats('A_log', [3], [0, 1, -2]));
+    const values = await uploaded({ ...plan, spec: { ...plan.spec, transform: 'negativeExp' } }, source);
+    expect(values.slice(0, 3)).toEqual([-1, Math.fround(-Math.E), Math.fround(-Math.exp(-2))]);
+  });
+
+  it('joins vectors of unequal lengths, whatever the quotient of their lengths', async () => {
+    // 7 of 25 is no binary fraction: places must be counted in values.
+    for (const [query, key] of [[7, 9], [3, 46], [29, 10], [1, 48]] as const) {
+      const total = query + 2 * key;
+      const source = await sourceOf(
+        floats('q', [query], counting(query)),
+        floats('k', [key], counting(key, query + 1)),
+        floats('v', [key], counting(key, query + key + 1)),
+      );
+      const values = await uploaded(vector('layers.0.0.qkvBias', ['q', [query]], ['k', [key]], ['v', [key]]), source);
+      expect(values.slice(0, total)).toEqual(counting(total));
+    }
+  });
+
+  it('reads a matrix larger than a block in several, and counts the bytes', async () => {
+    // 17 MiB of float32: one block and a part.
+    const rows = 17 * 1024;
+    const values = Float32Array.from({ length: rows * 256 }, (_, index) => index % 8191);
+    const source = await sourceOf(floats('a', [rows, 256], values));
+    const plan = [matrix('f32', [rows, 256], ['a', rows])];
+    const seen: number[] = [];
+    const tensors = await uploadWeights(device, plan, source, { onBytes: (bytes) => seen.push(bytes) });
+    const data = await valuesOf(tensors.get('layers.0.0.matrix'));
+    for (const tensor of tensors.values()) tensor.dispose();
+    expect(data.findIndex((value, index) => value !== values[index])).toBe(-1);
+    expect(seen).toEqual([16 * 2 ** 20, 17 * 2 ** 20]);
+    expect(plannedBytes(plan, source)).toBe(17 * 2 ** 20);
+  });
+
+  const good = floats('good', [2, 8], counting(16));
+  const plans = (dtype: Dtype): PlannedWeight[] => [
+    { ...matrix(dtype, [2, 8], ['good', 2]), spec: { ...matrix(dtype, [2, 8], ['good', 2]).spec, name: 'first' } },
+    matrix(dtype, [2, 8], ['bad', 2]),
+  ];
+
+  it.each<[string, Dtype, number, string]>([
+    ['NaN in f32', 'f32', NaN, 'NaN or infinite'],
+    ['NaN in f16', 'f16', NaN, 'NaN or infinite'],
+    ['NaN in bf16', 'bf16', NaN, 'NaN or infinite'],
+    ['infinity in f32', 'f32', -Infinity, 'NaN or infinite'],
+    ['infinity in f16', 'f16', Infinity, 'NaN or infinite'],
+    ['an overflow of f16', 'f16', 1e5, 'beyond the range of f16'],
+    ['an overflow of bf16', 'bf16', 3.4e38, 'beyond the range of bf16'],
+  ])('refuses %s, names the tensor and frees everything', async (_name, dtype, value, words) => {
+    const bad = counting(16);
+    bad[11] = value;
+    const source = await sourceOf(good, floats('bad', [2, 8], bad));
+    const before = device.allocatedBytes;
+    const error: unknown = await uploadWeights(device, plans(dtype), source).catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(IntegrityError);
+    expect(String(error)).toContain(`1 values of 'bad'`);
+    expect(String(error)).toContain(words);
+    expect(device.allocatedBytes).toBe(before);
+  });
+
+  it('stops between blocks when the signal aborts, and frees everything', async () => {
+    const source = await sourceOf(good, floats('bad', [2, 8], counting(16)));
+    const abort = new AbortController();
+    const reason = new Error('no longer needed');
+    const before = device.allocatedBytes;
+    const upload = uploadWeights(device, plans('f32'), source, {
+      signal: abort.signal,
+      onBytes: () => abort.abort(reason),
+    });
+    await expect(upload).rejects.toBe(reason);
+    expect(device.allocatedBytes).toBe(before);
+  });
+});
+
+it('random weights are finite and the same for the same seed', async () => {
+  const plan = [matrix('f16', [4, 8], ['a', 4]), vector('layers.0.0.A', ['A_log', [4]])];
+  const make = async (seed: number): Promise<number[][]> => {
+    const tensors = await randomWeights(device, plan, seed);
+    const values = await Promise.all([...tensors.values()].map(valuesOf));
+    for (const tensor of tensors.values()) tensor.dispose();
+    return values;
+  };
+  const [first, again, other] = [await make(1), await make(1), await make(2)];
+  expect(first).toEqual(again);
+  expect(first).not.toEqual(other);
+  expect(first.flat().every(Number.isFinite)).toBe(true);
+  expect(first[1]?.every((decay) => decay <= -1)).toBe(true);
+});
