@@ -32,3 +32,17 @@ export { linear } from './linear/linear.ts';
 export type { LinearInputs, LinearOptions } from './linear/linear.ts';
 export { fusedMlp } from './mlp/fused_mlp.ts';
 export type { FusedMlpInputs, FusedMlpOptions } from './mlp/fused_mlp.ts';
+export { flashAttention } from './attention/flash_attention.ts';
+export type { FlashAttentionInputs, FlashAttentionOptions } from './attention/flash_attention.ts';
+export { ropeInverseFrequencies } from './attention/inverse_frequencies.ts';
+export type {
+  LinearRopeScaling,
+  Llama3RopeScaling,
+  RopeInverseFrequenciesOptions,
+} from './attention/inverse_frequencies.ts';
+export { rope } from './attention/rope.ts';
+export type { RopeInputs, RopeOptions } from './attention/rope.ts';
+export { ropeAppend } from './attention/rope_append.ts';
+export type { RopeAppendInputs, RopeAppendOptions } from './attention/rope_append.ts';
+export { attentionStep } from './attention/attention_step.ts';
+export type { AttentionStepInputs, AttentionStepOptions } from './attention/attention_step.ts';

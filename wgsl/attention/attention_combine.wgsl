@@ -1,0 +1,59 @@
+// y[b, h] = sum_s exp2(m_s - m) O_s / sum_s exp2(m_s - m) l_s, m = max_s m_s, over the shares s of the keys
+// Source: Flash-Decoding (Dao et al., 2023); the shares are those of attention/attention_step.
+// Work: one workgroup a query head of a sequence; an invocation four values of every SETS-th share.
+// Workgroup memory: 16 KiB / 4 + 8 bytes a share, 1 KiB.
+// Barriers: after the weights of the shares; before the sums of the sets meet.
+// Requirements: none.
+//! constant HEAD_DIM
+import package::shared::online_softmax::MASKED;
+
+struct Params {
+  heads: u32,
+  splits: u32,
+}
+
+const HEAD_DIM: u32 = 64u;
+const VECTORS: u32 = HEAD_DIM / 4u;
+const INVOCATIONS: u32 = 256u;
+const SETS: u32 = INVOCATIONS / VECTORS;
+const MAX_SPLITS: u32 = 256u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (B, H, splits, P)
+@group(0) @binding(1) var<storage, read> sums: array<vec4<f32>>;
+// (B, H, splits, 2): largest score, sum of weights
+@group(0) @binding(2) var<storage, read> stats: array<vec2<f32>>;
+// (B, H, P)
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+
+var<workgroup> shares: array<vec2<f32>, MAX_SPLITS>;
+var<workgroup> partials: array<vec4<f32>, INVOCATIONS>;
+
+@compute @workgroup_size(INVOCATIONS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = workgroup.y * params.heads + workgroup.x;
+  if (local < params.splits) { shares[local] = stats[row * params.splits + local]; }
+  workgroupBarrier();
+  var largest = MASKED;
+  for (var s = 0u; s < params.splits; s++) { largest = max(largest, shares[s].x); }
+  var total = 0.0;
+  for (var s = 0u; s < params.splits; s++) { total += exp2(shares[s].x - largest) * shares[s].y; }
+  let vector = local % VECTORS;
+  let keySet = local / VECTORS;
+  var sum = vec4<f32>();
+  if (keySet < SETS) {
+    for (var n = 0u; n < (params.splits + SETS - 1u) / SETS; n++) {
+      let s = n * SETS + keySet;
+      if (s < params.splits) {
+        sum += exp2(shares[s].x - largest) * sums[(row * params.splits + s) * VECTORS + vector];
+      }
+    }
+  }
+  partials[local] = sum;
+  workgroupBarrier();
+  if (local < VECTORS) {
+    var value = vec4<f32>();
+    for (var i = 0u; i < SETS; i++) { value += partials[i * VECTORS + local]; }
+    y[row * VECTORS + local] = value * select(0.0, 1.0 / total, total > 0.0);
+  }
+}
