@@ -8,7 +8,7 @@
 //! axis weight: f32 | f16 | bf16
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::row_sums::sumOverWorkgroup;
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, Sums, addProducts, totalsOf};
 import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
 @if(simd_subgroups) enable subgroups;
 
@@ -28,12 +28,7 @@ struct Params {
   scale: f32,
 }
 
-override WORKGROUP_SIZE: u32 = 64u;
-// 1, 2 or 4 each; a workgroup has at least ROWS * X_ROWS invocations
-override ROWS: u32 = 4u;
-override X_ROWS: u32 = 1u;
 override ACTIVATION: u32 = 0u;
-override HAS_NORM: bool = false;
 override HAS_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
 
@@ -51,23 +46,20 @@ override HAS_RESIDUAL: bool = false;
 // (M, N) from yOffset, rows yStride apart; holds the residual first
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
-// Sums of one invocation: for each row of x a vector over four outputs, and sum(x^2) of the four rows.
-struct Sums {
-  x0: vec4<f32>,
-  x1: vec4<f32>,
-  x2: vec4<f32>,
-  x3: vec4<f32>,
-  squares: vec4<f32>,
+// Zero where k .. k + 3 reaches params.inner: what lies there may be anything, NaN included.
+fn masked(values: vec4<f32>, k: u32, tail: bool) -> vec4<f32> {
+  let outside = vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(params.inner);
+  return select(values, vec4<f32>(0.0), vec4<bool>(tail) & outside);
 }
 
-// x[start + k .. + 3]; with `tail`, zero from params.inner on: what lies there may be anything, NaN included.
+// x[start + k .. + 3]; with `tail`, zero from params.inner on
 fn loadX(start: u32, k: u32, tail: bool) -> vec4<f32> {
   if (tail && k >= params.inner) { return vec4<f32>(0.0); }
   let at = start + k;
   @if(access_vector) let values = x[at / 4u];
   @if(access_scalar) let last = start + params.inner - 1u;
   @if(access_scalar) let values = vec4<f32>(x[at], x[min(at + 1u, last)], x[min(at + 2u, last)], x[min(at + 3u, last)]);
-  return select(values, vec4<f32>(0.0), vec4<bool>(tail) & (vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(params.inner)));
+  return masked(values, k, tail);
 }
 
 // g[k .. k + 3], zero from params.inner on
@@ -77,38 +69,21 @@ fn loadGain(k: u32, tail: bool) -> vec4<f32> {
   @if(access_vector) let values = normWeight[at / 4u];
   @if(access_scalar) let last = params.normOffset + params.inner - 1u;
   @if(access_scalar) let values = vec4<f32>(normWeight[at], normWeight[min(at + 1u, last)], normWeight[min(at + 2u, last)], normWeight[min(at + 3u, last)]);
-  return select(values, vec4<f32>(0.0), vec4<bool>(tail) & (vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) >= vec4<u32>(params.inner)));
-}
-
-fn dots(values: vec4<f32>, weights: mat4x4<f32>) -> vec4<f32> {
-  var sums = vec4<f32>(dot(weights[0], values), 0.0, 0.0, 0.0);
-  if (ROWS > 1u) { sums.y = dot(weights[1], values); }
-  if (ROWS > 2u) {
-    sums.z = dot(weights[2], values);
-    sums.w = dot(weights[3], values);
-  }
-  return sums;
+  return masked(values, k, tail);
 }
 
 // Adds the products of four values along K from k.
 fn multiplyFour(sums: ptr<function, Sums>, starts: vec4<u32>, k: u32, weights: mat4x4<f32>, tail: bool) {
   var gain = vec4<f32>(1.0);
   if (HAS_NORM) { gain = loadGain(k, tail); }
-  let v0 = loadX(starts.x, k, tail);
-  (*sums).x0 += dots(v0 * gain, weights);
-  if (HAS_NORM) { (*sums).squares.x += dot(v0, v0); }
-  if (X_ROWS > 1u) {
-    let v1 = loadX(starts.y, k, tail);
-    (*sums).x1 += dots(v1 * gain, weights);
-    if (HAS_NORM) { (*sums).squares.y += dot(v1, v1); }
-  }
+  var values: mat4x4<f32>;
+  values[0] = loadX(starts.x, k, tail);
+  if (X_ROWS > 1u) { values[1] = loadX(starts.y, k, tail); }
   if (X_ROWS > 2u) {
-    let v2 = loadX(starts.z, k, tail);
-    let v3 = loadX(starts.w, k, tail);
-    (*sums).x2 += dots(v2 * gain, weights);
-    (*sums).x3 += dots(v3 * gain, weights);
-    if (HAS_NORM) { (*sums).squares += vec4<f32>(0.0, 0.0, dot(v2, v2), dot(v3, v3)); }
+    values[2] = loadX(starts.z, k, tail);
+    values[3] = loadX(starts.w, k, tail);
   }
+  addProducts(sums, values, gain, weights);
 }
 
 // Four rows of weights, one load of each.
@@ -175,22 +150,13 @@ fn main(
     if (unit < units) { multiply(&sums, starts, unit, load(rows, unit), true); }
   }
 
-  var totals: mat4x4<f32>;
-  totals[0] = sumOverWorkgroup(sums.x0, local, WORKGROUP_SIZE, subgroupSize);
-  if (X_ROWS > 1u) { totals[1] = sumOverWorkgroup(sums.x1, local, WORKGROUP_SIZE, subgroupSize); }
-  if (X_ROWS > 2u) {
-    totals[2] = sumOverWorkgroup(sums.x2, local, WORKGROUP_SIZE, subgroupSize);
-    totals[3] = sumOverWorkgroup(sums.x3, local, WORKGROUP_SIZE, subgroupSize);
-  }
-  var squares = vec4<f32>(0.0);
-  if (HAS_NORM) { squares = sumOverWorkgroup(sums.squares, local, WORKGROUP_SIZE, subgroupSize); }
-
+  let totals = totalsOf(sums, local, subgroupSize);
   let m = local / ROWS;
   let row = workgroup.z * X_ROWS + m;
   let output = first + local % ROWS;
   if (m >= X_ROWS || row >= params.rows || output >= params.outputs) { return; }
-  var value = totals[m][local % ROWS];
-  if (HAS_NORM) { value *= inverseSqrt(squares[m] / f32(params.inner) + params.eps); }
+  var value = totals.products[m][local % ROWS];
+  if (HAS_NORM) { value *= inverseSqrt(totals.squares[m] / f32(params.inner) + params.eps); }
   if (HAS_BIAS) { value += bias[params.biasOffset + output]; }
   value = params.scale * activate(ACTIVATION, vec4<f32>(value)).x;
   let at = params.yOffset + row * params.yStride + output;

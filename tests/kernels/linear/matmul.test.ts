@@ -165,5 +165,7 @@ describe('the ends of matmul', () => {
     await expect(attempt({ x: weight.tensor, weight: weight.tensor })).rejects.toThrow(ShapeError);
     await expect(attempt({ x, weight: weight.tensor, residual, out: residual })).rejects.toThrow(ArgumentError);
     await expect(attempt({ x, weight: weight.tensor }, { activation: 'swish' })).rejects.toThrow(ArgumentError);
+    const tile = { ...TILES['64x64'], THREADS_M: 2 };
+    await expect(attempt({ x, weight: weight.tensor }, { tile })).rejects.toThrow(ArgumentError);
   });
 });

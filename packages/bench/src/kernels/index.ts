@@ -4,6 +4,10 @@ import { fmaBench } from './ceiling/fma.bench.ts';
 import { readBench } from './ceiling/read.bench.ts';
 import { causalConv1dBench } from './conv/causal_conv1d.bench.ts';
 import { causalConv1dStepBench } from './conv/causal_conv1d_step.bench.ts';
+import { linearBench } from './linear/linear.bench.ts';
+import { matmulBench } from './linear/matmul.bench.ts';
+import { matvecBench } from './linear/matvec.bench.ts';
+import { fusedMlpBench } from './mlp/fused_mlp.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
 import { ssdChunkScanBench } from './ssm/ssd_chunk_scan.bench.ts';
@@ -17,6 +21,10 @@ export const kernelBenches: readonly KernelBench[] = [
   readBench,
   copyBench,
   fmaBench,
+  matvecBench,
+  matmulBench,
+  linearBench,
+  fusedMlpBench,
   rmsNormBench,
   gatedRmsNormBench,
   causalConv1dBench,

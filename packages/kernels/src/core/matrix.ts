@@ -124,12 +124,13 @@ export type TileShape = {
 export const tileRows = (tile: TileShape): number => tile.THREADS_M * tile.THREAD_ROWS;
 export const tileColumns = (tile: TileShape): number => tile.THREADS_N * tile.THREAD_COLUMNS;
 
-export const TILES = {
+/** Tiles from short prompts to large products, named by their rows and columns. */
+export const TILES: Readonly<Record<'16x64' | '32x64' | '64x64' | '128x128', TileShape>> = {
   '16x64': { THREADS_M: 4, THREADS_N: 16, THREAD_ROWS: 4, THREAD_COLUMNS: 4 },
   '32x64': { THREADS_M: 8, THREADS_N: 16, THREAD_ROWS: 4, THREAD_COLUMNS: 4 },
   '64x64': { THREADS_M: 8, THREADS_N: 16, THREAD_ROWS: 8, THREAD_COLUMNS: 4 },
   '128x128': { THREADS_M: 16, THREADS_N: 16, THREAD_ROWS: 8, THREAD_COLUMNS: 8 },
-} as const satisfies Readonly<Record<string, TileShape>>;
+};
 
 /** Workgroups below which large tiles would leave compute units idle. */
 const BUSY_WORKGROUPS = 256;

@@ -1,3 +1,4 @@
+// Longer than most host halves: two passes, each in a form for few rows and one for many.
 import { fusedMlpShader } from '../generated/mlp/fused_mlp.ts';
 import { fusedMlpStepShader } from '../generated/mlp/fused_mlp_step.ts';
 import { requireShape } from '../core/checks.ts';
