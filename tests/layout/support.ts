@@ -35,6 +35,7 @@ export function importsOf(path: string): string[] {
 
 /** Shaders that are one part of a kernel, with the stem of that kernel. */
 export const PASSES: Readonly<Record<string, string>> = {
+  'attention/attention_combine': 'attention/attention_step',
   'mlp/fused_mlp_step': 'mlp/fused_mlp',
   'ssm/ssd_chunk_carry': 'ssm/ssd_chunk_scan',
   'ssm/ssd_chunk_cumsum': 'ssm/ssd_chunk_scan',

@@ -31,6 +31,18 @@ export {
 export { selectiveScanStep, type SelectiveScanStepOptions } from './ssm/selective_scan_step.ts';
 
 export { attention, type AttentionInputs, type AttentionOptions } from './attention/attention.ts';
+export {
+  flashAttention,
+  type FlashAttentionInputs,
+  type FlashAttentionOptions,
+} from './attention/flash_attention.ts';
+export { attentionStep, type AttentionStepInputs, type AttentionStepOptions } from './attention/attention_step.ts';
+export {
+  ropeAppend,
+  type RopeAppendInputs,
+  type RopeAppendOptions,
+  type RopeAppendResult,
+} from './attention/rope_append.ts';
 export { rope, type RopeInputs, type RopeOptions } from './attention/rope.ts';
 export {
   ropeInverseFrequencies,

@@ -1,6 +1,6 @@
 import type { AttentionStepOptions } from '@mambalab/kernels';
 import { ArgumentError, attentionStep, Executor, run, ShapeError } from '@mambalab/kernels';
-import { attention as reference } from '@mambalab/kernels/reference';
+import { attentionStep as reference } from '@mambalab/kernels/reference';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
 import { expectClose, normalTensor, Random } from '../../support/numbers.ts';
@@ -25,7 +25,7 @@ interface Case {
 }
 
 describe.each(simdChoices(device))('attentionStep %o', (force) => {
-  async function check({
+  async function expectReference({
     positions,
     capacity,
     heads,
@@ -45,20 +45,12 @@ describe.each(simdChoices(device))('attentionStep %o', (force) => {
     const v = cacheTensor(withCapacity(random.normals(rows * width), batch, valid, capacity), shape, cache);
     const position = { data: Uint32Array.from(positions), shape: [batch], dtype: 'u32' as const };
     const y = await run(device, attentionStep, { q, k: k.host, v: v.host, position }, options, { executor, force });
-    for (const [b, keyLength] of valid.entries()) {
-      const rowsOf = (values: Float32Array): Float32Array =>
-        values.subarray(b * capacity * width, (b * capacity + keyLength) * width);
-      const { splits: _, ...rest } = options;
-      const expected = reference(
-        {
-          q: q.data.subarray(b * heads * headDim, (b + 1) * heads * headDim),
-          k: rowsOf(k.values),
-          v: rowsOf(v.values),
-        },
-        { batch: 1, length: 1, keyLength, heads, kvHeads, headDim, causal: true, ...rest },
-      );
-      expectClose(y.data.subarray(b * heads * headDim, (b + 1) * heads * headDim), expected, TOLERANCE);
-    }
+    const { splits: _, ...rest } = options;
+    const expected = reference(
+      { q: q.data, k: k.values, v: v.values, position: positions },
+      { batch, capacity, heads, kvHeads, headDim, ...rest },
+    );
+    expectClose(y.data, expected, TOLERANCE);
     expect(y.shape).toEqual([batch, heads, headDim]);
   }
 
@@ -75,11 +67,18 @@ describe.each(simdChoices(device))('attentionStep %o', (force) => {
     [[70], 90, 6, 1, 256],
     [[33], 40, 2, 1, 12],
   ])('attends at %o of %i, %i heads over %i, %i values', async (positions, capacity, heads, kvHeads, headDim) => {
-    await check({ positions, capacity, heads, kvHeads, headDim });
+    await expectReference({ positions, capacity, heads, kvHeads, headDim });
   });
 
   it.each([1, 2, 3, 5, 64, 256])('gives the same in %i shares', async (splits) => {
-    await check({ positions: [0, 63, 400], capacity: 450, heads: 4, kvHeads: 1, headDim: 64, options: { splits } });
+    await expectReference({
+      positions: [0, 63, 400],
+      capacity: 450,
+      heads: 4,
+      kvHeads: 1,
+      headDim: 64,
+      options: { splits },
+    });
   });
 
   it.each<[string, AttentionStepOptions]>([
@@ -90,7 +89,7 @@ describe.each(simdChoices(device))('attentionStep %o', (force) => {
     ['another scale', { scale: 0.3, splits: 1 }],
     ['very large scores', { scale: 300 }],
   ])('attends with %s', async (_, options) => {
-    await check({ positions: [200, 50], capacity: 256, heads: 4, kvHeads: 1, headDim: 64, options });
+    await expectReference({ positions: [200, 50], capacity: 256, heads: 4, kvHeads: 1, headDim: 64, options });
   });
 
   it.each([
@@ -99,7 +98,7 @@ describe.each(simdChoices(device))('attentionStep %o', (force) => {
     [4, 2, 80],
     [8, 1, 128],
   ])('reads an f16 cache, %i heads over %i of %i values', async (heads, kvHeads, headDim) => {
-    await check({ positions: [100, 40], capacity: 150, heads, kvHeads, headDim, cache: 'f16' });
+    await expectReference({ positions: [100, 40], capacity: 150, heads, kvHeads, headDim, cache: 'f16' });
   });
 });
 
@@ -111,8 +110,10 @@ it('poisons everything that it does not write', async () => {
     v: normalTensor(random, [1, 70, 2, 16]),
     position: { data: Uint32Array.of(69), shape: [1], dtype: 'u32' as const },
   };
-  const sizes = { batch: 1, length: 1, keyLength: 70, heads: 2, kvHeads: 2, headDim: 16, causal: true };
-  const expected = reference({ q: inputs.q.data, k: inputs.k.data, v: inputs.v.data }, sizes);
+  const expected = reference(
+    { q: inputs.q.data, k: inputs.k.data, v: inputs.v.data, position: [69] },
+    { batch: 1, capacity: 70, heads: 2, kvHeads: 2, headDim: 16 },
+  );
   for (const splits of [1, 3]) {
     const y = await run(device, attentionStep, inputs, { splits }, { poison: true });
     expectClose(y.data, expected, TOLERANCE);

@@ -119,7 +119,9 @@ describe.each(['f32', 'f16'] as const)('ropeAppend to a %s cache', (cache) => {
     const position = { data: new Uint32Array(1), shape: [1], dtype: 'u32' as const };
     const inputs = { q: large, k: large, v: large, position, keyCache: empty, valueCache: empty };
     const found = await run(device, appended, inputs, {}, { executor });
-    expect([...readValues(found.valueCache, 8)]).toEqual(new Array(8).fill(cache === 'f16' ? 65504 : 1e6));
+    expect([...readValues(found.valueCache, 8)]).toEqual(
+      Array.from({ length: 8 }, () => (cache === 'f16' ? 65504 : 1e6)),
+    );
   });
 
   it('fills a cache from one projection, first a prompt and then token by token, and attends to it', async () => {

@@ -1,4 +1,8 @@
 import type { KernelBench } from '../harness/kernel_bench.ts';
+import { attentionStepBench } from './attention/attention_step.bench.ts';
+import { flashAttentionBench } from './attention/flash_attention.bench.ts';
+import { ropeBench } from './attention/rope.bench.ts';
+import { ropeAppendBench } from './attention/rope_append.bench.ts';
 import { copyBench } from './ceiling/copy.bench.ts';
 import { fmaBench } from './ceiling/fma.bench.ts';
 import { readBench } from './ceiling/read.bench.ts';
@@ -31,6 +35,10 @@ export const kernelBenches: readonly KernelBench[] = [
   causalConv1dStepBench,
   ssdChunkScanBench,
   ssdStepBench,
+  ropeBench,
+  ropeAppendBench,
+  flashAttentionBench,
+  attentionStepBench,
   embedBench,
   sampleBench,
   advanceBench,

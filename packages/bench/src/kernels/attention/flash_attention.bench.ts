@@ -1,0 +1,54 @@
+import { flashAttention } from '@mambalab/kernels';
+import { flashAttention as reference } from '@mambalab/kernels/reference';
+import type { KernelBench, KernelCase, RandomInput } from '../../harness/kernel_bench.ts';
+import { input, values } from '../../harness/kernel_bench.ts';
+
+interface Sizes {
+  readonly length: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
+const tensors = ({ length, heads, kvHeads, headDim }: Sizes, cache: 'f32' | 'f16'): Record<string, RandomInput> => ({
+  q: { shape: [1, length, heads, headDim], dtype: 'f32' },
+  k: { shape: [1, length, kvHeads, headDim], dtype: cache },
+  v: { shape: [1, length, kvHeads, headDim], dtype: cache },
+});
+
+/** A prompt from its beginning: half of all pairs of tokens are visible. */
+const prefill = (label: string, sizes: Sizes): KernelCase => {
+  const { length, heads, kvHeads, headDim } = sizes;
+  return {
+    label,
+    inputs: tensors(sizes, 'f16'),
+    record: (recording, inputs) =>
+      flashAttention(recording, { q: input(inputs, 'q'), k: input(inputs, 'k'), v: input(inputs, 'v') }),
+    flops: 2 * length * (length + 1) * heads * headDim,
+    bytes: length * headDim * (8 * heads + 4 * kvHeads),
+  };
+};
+
+const verified: Sizes = { length: 45, heads: 4, kvHeads: 2, headDim: 64 };
+
+export const flashAttentionBench: KernelBench = {
+  name: 'attention/flash_attention',
+  verify: {
+    inputs: tensors(verified, 'f16'),
+    record: (recording, inputs) =>
+      flashAttention(recording, { q: input(inputs, 'q'), k: input(inputs, 'k'), v: input(inputs, 'v') }),
+    expected: (inputs) =>
+      reference(
+        { q: values(inputs, 'q'), k: values(inputs, 'k'), v: values(inputs, 'v') },
+        { batch: 1, ...verified, capacity: verified.length },
+      ),
+    rtol: 1e-5,
+    atol: 1e-5,
+  },
+  cases: [
+    prefill('Llama 1B prefill 2048', { length: 2048, heads: 32, kvHeads: 8, headDim: 64 }),
+    prefill('Llama 1B prefill 4096', { length: 4096, heads: 32, kvHeads: 8, headDim: 64 }),
+    prefill('8B hybrid prefill 2048', { length: 2048, heads: 32, kvHeads: 8, headDim: 128 }),
+    prefill('8B hybrid prefill 4096', { length: 4096, heads: 32, kvHeads: 8, headDim: 128 }),
+  ],
+};
