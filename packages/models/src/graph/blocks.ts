@@ -50,10 +50,11 @@ function addMamba2(
   const shared = groups * stateSize;
 
   const inBias = context.optionalWeight(`${name}.inBias`);
+  const { inputs, options } = input.forProjection();
   const projected = linear(
     recording,
-    { ...input.forProjection(), weight: context.weight(`${name}.inProjection`), ...(inBias && { bias: inBias }) },
-    {},
+    { ...inputs, weight: context.weight(`${name}.inProjection`), ...(inBias && { bias: inBias }) },
+    options,
   );
   const rows = projected.shape[0] ?? 0;
   const z = columns(projected, 0, inner);
@@ -73,7 +74,7 @@ function addMamba2(
     D: context.weight(`${name}.dSkip`),
     state: recording.external(`${name}.ssm`, 'f32', [batch, heads, headDim, stateSize]),
   };
-  const options = { dtLimits: spec.dtLimits };
+  const limits = { dtLimits: spec.dtLimits };
 
   let y: TensorRef;
   if (context.decoding) {
@@ -89,7 +90,7 @@ function addMamba2(
         dt,
         ...scanned,
       },
-      options,
+      limits,
     );
   } else {
     const x = reshape(xBC, [batch, length, conv]);
@@ -105,7 +106,7 @@ function addMamba2(
         dt: reshape(dt, [batch, length, heads]),
         ...scanned,
       },
-      options,
+      limits,
     ));
   }
   const gated = gatedRmsNorm(
@@ -135,10 +136,11 @@ function addAttention(
   const keys = kvHeads * headDim;
 
   const bias = context.optionalWeight(`${name}.qkvBias`);
+  const { inputs, options } = input.forProjection();
   const projected = linear(
     recording,
-    { ...input.forProjection(), weight: context.weight(`${name}.qkv`), ...(bias && { bias }) },
-    {},
+    { ...inputs, weight: context.weight(`${name}.qkv`), ...(bias && { bias }) },
+    options,
   );
   const rows = projected.shape[0] ?? 0;
   const part = (from: number, count: number): TensorRef =>
@@ -177,17 +179,17 @@ function addAttention(
 }
 
 function addMlp(context: GraphContext, name: string, spec: MlpSpec, input: NormalizedInput, residual: TensorRef): void {
-  const { normEps, ...tensors } = input.forProjection();
+  const { inputs, options } = input.forProjection();
   const gate = context.optionalWeight(`${name}.gate`);
   fusedMlp(
     context.recording,
     {
-      ...tensors,
+      ...inputs,
       ...(gate && { gate }),
       up: context.weight(`${name}.up`),
       down: context.weight(`${name}.down`),
       residual,
     },
-    { activation: spec.activation, ...(normEps !== undefined && { normEps }) },
+    { activation: spec.activation, ...options },
   );
 }

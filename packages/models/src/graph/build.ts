@@ -81,7 +81,8 @@ function addHead(context: GraphContext, hidden: TensorRef, out: TensorRef | unde
   return context.recording.scope('head', () => {
     const input = new NormalizedInput(context, hidden, spec.finalNorm, context.weight('finalNorm'));
     const weight = context.weight(spec.tiedEmbeddings ? 'embedding' : 'head');
-    return linear(context.recording, { ...input.forProjection(), weight, ...(out && { out }) }, {});
+    const { inputs, options } = input.forProjection();
+    return linear(context.recording, { ...inputs, weight, ...(out && { out }) }, options);
   });
 }
 

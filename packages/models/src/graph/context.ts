@@ -60,6 +60,12 @@ export class GraphContext {
   }
 }
 
+/** What a projection takes of its input, beside its own weights and options. */
+export interface ProjectionInput {
+  readonly inputs: { readonly x: TensorRef; readonly normWeight?: TensorRef };
+  readonly options: { readonly normEps?: number };
+}
+
 /**
  * The input of a layer's first projections: raw, with the norm that belongs in front. One-token passes hand the norm
  * to the projection itself, which sees all of x anyway; longer passes normalise once for all readers.
@@ -81,12 +87,12 @@ export class NormalizedInput {
   }
 
   /** x and, for a projection that normalises by itself, the norm; x normalised otherwise. */
-  forProjection(): { x: TensorRef; normWeight?: TensorRef; normEps?: number } {
+  forProjection(): ProjectionInput {
     const rows = maximumSize(this.#x.shape[0] ?? 0);
     if (this.#normalized === undefined && rows <= MATVEC_MAX_ROWS && this.#norm.weightOffset === 0) {
-      return { x: this.#x, normWeight: this.#weight, normEps: this.#norm.eps };
+      return { inputs: { x: this.#x, normWeight: this.#weight }, options: { normEps: this.#norm.eps } };
     }
-    return { x: this.normalized() };
+    return { inputs: { x: this.normalized() }, options: {} };
   }
 
   normalized(): TensorRef {
