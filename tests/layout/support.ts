@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+export const ROOT: string = fileURLToPath(new URL('../../', import.meta.url));
 
 /** Paths below the root of the repository, with forward slashes. */
 export function filesIn(folder: string, ending: string): string[] {
