@@ -3,14 +3,14 @@
 // Work: one workgroup a share of the keys of one key head, for up to HEAD_TILE query heads of its group at once: keys
 //       and values are read once. Four invocations a key for the scores; for the output, each invocation 16 bytes of
 //       every value row of its own.
-// Workgroup memory: 4 HEAD_TILE P + 256 HEAD_TILE + 4 max(256 HEAD_TILE, 1024 or 2048) + 1088 bytes.
-// Barriers: after q; per tile after the partial scores, the scores (baseline only) and the weights; around sums.
+// Workgroup memory: 4 HEAD_TILE (P + KEY_TILE) + 5120 bytes.
+// Barriers: after q; per tile around the scores, after the lanes' maxima and the weights; around the sums of the output.
 // Requirements: none; subgroups add up the four parts of a score without workgroup memory.
 //! axis simd: subgroups(subgroups) | baseline
 //! axis cache: f32 | f16
 //! constant HEAD_DIM
 //! constant HEAD_TILE
-import package::shared::cache::{CacheWord, WORD_VECTORS, wordValues};
+import package::shared::cache::{CacheWord, WORD_VECTORS, wordHigh, wordLow};
 import package::shared::online_softmax::{LOG2_E, MASKED, softCapped, softmaxWeight};
 @if(simd_subgroups) enable subgroups;
 
@@ -38,15 +38,17 @@ const HEAD_DIM: u32 = 64u;
 const HEAD_TILE: u32 = 4u;
 
 const INVOCATIONS: u32 = 256u;
-const KEY_TILE: u32 = 64u;
-// Invocations that share a key, and invocations that share a head in the softmax
+// Invocations that share a key, and keys that are in work at a time
 const TEAM: u32 = 4u;
+const MEMBERS: u32 = 64u;
+// Keys between two changes of the largest score: as many as make HEAD_TILE x KEY_TILE scores 4 KiB
+const KEY_TILE: u32 = min(256u, 1024u / HEAD_TILE / MEMBERS * MEMBERS);
+// Invocations that share a head in the softmax
 const LANES: u32 = 32u;
 const VECTORS: u32 = HEAD_DIM / 4u;
 // Units of 16 bytes in a head, and sets of keys that as many invocations as there are units go through
 const WORDS: u32 = VECTORS / WORD_VECTORS;
-const SETS: u32 = min(INVOCATIONS / WORDS, KEY_TILE);
-const BUFFER: u32 = max(HEAD_TILE * KEY_TILE * TEAM, INVOCATIONS * 4u * WORD_VECTORS);
+const SETS: u32 = min(INVOCATIONS / WORDS, MEMBERS);
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (B, H, P), sequences qStride apart
@@ -58,16 +60,28 @@ const BUFFER: u32 = max(HEAD_TILE * KEY_TILE * TEAM, INVOCATIONS * 4u * WORD_VEC
 // (B), index of the last key
 @group(0) @binding(4) var<storage, read> position: array<u32>;
 // (B, H, splits, P): sums of exp2(score - largest) v; the result itself where splits is 1
-@group(0) @binding(5) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(5) var<storage, read_write> sums: array<vec4<f32>>;
 // (B, H, splits, 2): largest score, sum of exp2(score - largest)
 @group(0) @binding(6) var<storage, read_write> stats: array<vec2<f32>>;
 
 var<workgroup> queries: array<vec4<f32>, HEAD_TILE * VECTORS>;
+// Scores of a tile, then weights
 var<workgroup> scores: array<f32, HEAD_TILE * KEY_TILE>;
-// Parts of scores or weights of a tile; at the end, sums of the output
-var<workgroup> buffer: array<f32, BUFFER>;
+// Parts of scores (baseline only, where HEAD_TILE is at most 4); at the end, vectors of the output
+var<workgroup> parts: array<vec4<f32>, INVOCATIONS>;
+// One value of every invocation: the largest score of its keys; at the end, the sum of its weights
+var<workgroup> lanes: array<f32, INVOCATIONS>;
 var<workgroup> rescales: array<f32, 8>;
-var<workgroup> totals: array<f32, INVOCATIONS>;
+
+@if(!simd_subgroups)
+fn setPart(at: u32, part: u32, value: f32) {
+  switch (part) {
+    case 0u: { parts[at].x = value; }
+    case 1u: { parts[at].y = value; }
+    case 2u: { parts[at].z = value; }
+    default: { parts[at].w = value; }
+  }
+}
 
 @compute @workgroup_size(INVOCATIONS)
 fn main(
@@ -86,7 +100,7 @@ fn main(
 
   let keys = min(position[batch] + 1u, params.capacity);
   let firstVisible = select(0u, keys - params.window, keys > params.window);
-  let share = ((keys - firstVisible + params.splits - 1u) / params.splits + KEY_TILE - 1u) / KEY_TILE * KEY_TILE;
+  let share = ((keys - firstVisible + params.splits - 1u) / params.splits + MEMBERS - 1u) / MEMBERS * MEMBERS;
   let begin = min(firstVisible + split * share, keys);
   let end = min(begin + share, keys);
   let keyTiles = (end - begin + KEY_TILE - 1u) / KEY_TILE;
@@ -115,61 +129,78 @@ fn main(
   let keySet = local / WORDS;
   var largest = MASKED;
   var total = 0.0;
-  var out: array<vec4<f32>, HEAD_TILE * WORD_VECTORS>;
+  var outLow: array<vec4<f32>, HEAD_TILE>;
+  @if(cache_f16) var outHigh: array<vec4<f32>, HEAD_TILE>;
 
   for (var tile = 0u; tile < keyTiles; tile++) {
     let firstKey = begin + tile * KEY_TILE;
-    let key = firstKey + member;
-    // Without its initial value, some drivers zero it only before the loop.
-    var dots = array<f32, HEAD_TILE>();
-    if (key < end) {
+    let count = min(end - firstKey, KEY_TILE);
+    workgroupBarrier();
+    for (var round = 0u; round < (count + MEMBERS - 1u) / MEMBERS; round++) {
+      let index = round * MEMBERS + member;
+      // Beyond the end, the last key stands in: its loads need no condition, and its score is masked.
+      let row = kStart + min(firstKey + index, end - 1u) * params.kStride;
+      // Without its initial value, some drivers zero it only before the loop.
+      var dots = array<f32, HEAD_TILE>();
       for (var n = 0u; n < (WORDS + TEAM - 1u) / TEAM; n++) {
         let unit = n * TEAM + part;
-        if (unit < WORDS) {
-          let values = wordValues(k[kStart + key * params.kStride + unit]);
+        if (WORDS % TEAM == 0u || unit < WORDS) {
+          let values = k[row + unit];
+          let low = wordLow(values);
+          @if(cache_f16) let high = wordHigh(values);
           for (var h = 0u; h < HEAD_TILE; h++) {
-            for (var w = 0u; w < WORD_VECTORS; w++) {
-              dots[h] += dot(queries[h * VECTORS + unit * WORD_VECTORS + w], values[w]);
-            }
+            let at = h * VECTORS + unit * WORD_VECTORS;
+            dots[h] += dot(queries[at], low);
+            @if(cache_f16) dots[h] += dot(queries[at + 1u], high);
           }
         }
       }
-    }
-    @if(simd_subgroups) {
-      // A team is a quad: four neighbouring invocations.
-      for (var h = 0u; h < HEAD_TILE; h++) {
-        var score = dots[h] + quadSwapX(dots[h]);
-        score += quadSwapY(score);
-        if (params.cap > 0.0) { score = softCapped(score, params.cap); }
-        if (part == h % TEAM) { scores[h * KEY_TILE + member] = select(MASKED, score, key < end); }
-      }
-      workgroupBarrier();
-    }
-    @if(!simd_subgroups) {
-      for (var h = 0u; h < HEAD_TILE; h++) { buffer[(h * KEY_TILE + member) * TEAM + part] = dots[h]; }
-      workgroupBarrier();
-      for (var n = 0u; n < (HEAD_TILE * KEY_TILE + INVOCATIONS - 1u) / INVOCATIONS; n++) {
-        let i = n * INVOCATIONS + local;
-        if (i < HEAD_TILE * KEY_TILE) {
-          var score = buffer[i * TEAM] + buffer[i * TEAM + 1u] + buffer[i * TEAM + 2u] + buffer[i * TEAM + 3u];
-          if (params.cap > 0.0) { score = softCapped(score, params.cap); }
-          scores[i] = select(MASKED, score, firstKey + i % KEY_TILE < end);
+      @if(simd_subgroups) {
+        // A team is a quad: four neighbouring invocations.
+        for (var h = 0u; h < HEAD_TILE; h++) {
+          var score = dots[h] + quadSwapX(dots[h]);
+          score += quadSwapY(score);
+          if (part == h % TEAM) { scores[h * KEY_TILE + index] = score; }
         }
       }
-      workgroupBarrier();
+      @if(!simd_subgroups) {
+        for (var h = 0u; h < HEAD_TILE; h++) { setPart(h * MEMBERS + member, part, dots[h]); }
+        workgroupBarrier();
+        if (part < HEAD_TILE) {
+          let four = parts[part * MEMBERS + member];
+          scores[part * KEY_TILE + index] = four.x + four.y + four.z + four.w;
+        }
+        workgroupBarrier();
+      }
     }
+    workgroupBarrier();
 
+    var peak = MASKED;
+    if (softHead < HEAD_TILE) {
+      for (var i = lane; i < count; i += LANES) {
+        let at = softHead * KEY_TILE + i;
+        var score = scores[at];
+        if (params.cap > 0.0) {
+          score = softCapped(score, params.cap);
+          scores[at] = score;
+        }
+        peak = max(peak, score);
+      }
+    }
+    lanes[local] = peak;
+    workgroupBarrier();
     if (softHead < HEAD_TILE) {
       var raised = largest;
-      for (var i = 0u; i < KEY_TILE; i++) { raised = max(raised, scores[softHead * KEY_TILE + i]); }
+      for (var i = 0u; i < LANES; i++) { raised = max(raised, lanes[softHead * LANES + i]); }
       let rescale = exp2(largest - raised);
       largest = raised;
       total *= rescale;
       for (var n = 0u; n < KEY_TILE / LANES; n++) {
-        let at = softHead * KEY_TILE + n * LANES + lane;
-        let weight = softmaxWeight(scores[at], raised);
+        let i = n * LANES + lane;
+        let at = softHead * KEY_TILE + i;
+        let weight = select(0.0, softmaxWeight(scores[at], raised), i < count);
         total += weight;
-        buffer[at] = weight;
+        scores[at] = weight;
       }
       if (lane == 0u) { rescales[softHead] = rescale; }
     }
@@ -177,47 +208,42 @@ fn main(
 
     for (var h = 0u; h < HEAD_TILE; h++) {
       let rescale = rescales[h];
-      for (var w = 0u; w < WORD_VECTORS; w++) { out[h * WORD_VECTORS + w] *= rescale; }
+      outLow[h] *= rescale;
+      @if(cache_f16) outHigh[h] *= rescale;
     }
-    for (var n = 0u; n < (KEY_TILE + SETS - 1u) / SETS; n++) {
-      let i = n * SETS + keySet;
-      if (keySet < SETS && i < KEY_TILE && firstKey + i < end) {
-        let values = wordValues(v[vStart + (firstKey + i) * params.vStride + word]);
-        for (var h = 0u; h < HEAD_TILE; h++) {
-          let weight = buffer[h * KEY_TILE + i];
-          for (var w = 0u; w < WORD_VECTORS; w++) { out[h * WORD_VECTORS + w] += weight * values[w]; }
-        }
+    for (var n = 0u; n < (count + SETS - 1u) / SETS; n++) {
+      let index = n * SETS + keySet;
+      let values = v[vStart + min(firstKey + index, end - 1u) * params.vStride + word];
+      let low = wordLow(values);
+      @if(cache_f16) let high = wordHigh(values);
+      for (var h = 0u; h < HEAD_TILE; h++) {
+        let weight = select(0.0, scores[h * KEY_TILE + min(index, KEY_TILE - 1u)], index < count);
+        outLow[h] += weight * low;
+        @if(cache_f16) outHigh[h] += weight * high;
       }
     }
-    // Before the next tile writes the parts of its scores over the weights.
-    @if(!simd_subgroups) workgroupBarrier();
   }
 
-  totals[local] = total;
+  lanes[local] = total;
   for (var h = 0u; h < HEAD_TILE; h++) {
-    workgroupBarrier();
     for (var w = 0u; w < WORD_VECTORS; w++) {
-      let at = keySet * HEAD_DIM + (word * WORD_VECTORS + w) * 4u;
-      if (keySet < SETS) {
-        let values = out[h * WORD_VECTORS + w];
-        buffer[at] = values.x;
-        buffer[at + 1u] = values.y;
-        buffer[at + 2u] = values.z;
-        buffer[at + 3u] = values.w;
+      workgroupBarrier();
+      var mine = outLow[h];
+      @if(cache_f16) { if (w == 1u) { mine = outHigh[h]; } }
+      parts[local] = mine;
+      workgroupBarrier();
+      if (h < headCount) {
+        var sum = 0.0;
+        for (var i = 0u; i < LANES; i++) { sum += lanes[h * LANES + i]; }
+        let row = (batch * params.heads + firstHead + h) * params.splits + split;
+        if (local < WORDS) {
+          var value = vec4<f32>();
+          for (var i = 0u; i < SETS; i++) { value += parts[i * WORDS + local]; }
+          if (params.splits == 1u) { value *= select(0.0, 1.0 / sum, sum > 0.0); }
+          sums[row * VECTORS + local * WORD_VECTORS + w] = value;
+        }
+        if (params.splits > 1u && softHead == h && lane == 0u) { stats[row] = vec2<f32>(largest, sum); }
       }
-    }
-    workgroupBarrier();
-    if (h < headCount) {
-      var sum = 0.0;
-      for (var i = 0u; i < LANES; i++) { sum += totals[h * LANES + i]; }
-      let row = (batch * params.heads + firstHead + h) * params.splits + split;
-      if (local < HEAD_DIM) {
-        var value = 0.0;
-        for (var i = 0u; i < SETS; i++) { value += buffer[i * HEAD_DIM + local]; }
-        if (params.splits == 1u) { value *= select(0.0, 1.0 / sum, sum > 0.0); }
-        sums[row * HEAD_DIM + local] = value;
-      }
-      if (params.splits > 1u && softHead == h && lane == 0u) { stats[row] = vec2<f32>(largest, sum); }
     }
   }
 }

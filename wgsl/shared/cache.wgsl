@@ -19,16 +19,23 @@ fn quadValues(word: CacheQuad) -> vec4<f32> {
 @if(cache_f16) const WORD_VECTORS: u32 = 2u;
 @else const WORD_VECTORS: u32 = 1u;
 
+// The first four values of a word, and the other four, which f32 words lack.
 @if(cache_f16)
-fn wordValues(word: CacheWord) -> array<vec4<f32>, WORD_VECTORS> {
-  return array<vec4<f32>, WORD_VECTORS>(
-    vec4<f32>(unpack2x16float(word.x), unpack2x16float(word.y)),
-    vec4<f32>(unpack2x16float(word.z), unpack2x16float(word.w)),
-  );
+fn wordLow(word: CacheWord) -> vec4<f32> {
+  return vec4<f32>(unpack2x16float(word.x), unpack2x16float(word.y));
 }
 @else
-fn wordValues(word: CacheWord) -> array<vec4<f32>, WORD_VECTORS> {
-  return array<vec4<f32>, WORD_VECTORS>(word);
+fn wordLow(word: CacheWord) -> vec4<f32> {
+  return word;
+}
+
+@if(cache_f16)
+fn wordHigh(word: CacheWord) -> vec4<f32> {
+  return vec4<f32>(unpack2x16float(word.z), unpack2x16float(word.w));
+}
+@else
+fn wordHigh(word: CacheWord) -> vec4<f32> {
+  return vec4<f32>();
 }
 
 // Two neighbouring values as they are stored; f16 stays finite.

@@ -28,8 +28,8 @@ export interface AttentionStepOptions {
   readonly splits?: number;
 }
 
-/** Keys of one tile of the shader: no share is smaller. */
-const KEY_TILE = 64;
+/** Keys that a workgroup has in work at a time: no share is smaller. */
+const KEYS_AT_A_TIME = 64;
 /** Workgroups that keep a large GPU busy while each waits for memory. */
 const ENOUGH_WORKGROUPS = 512;
 const MAX_SPLITS = 256;
@@ -44,8 +44,8 @@ const MAX_SPLITS = 256;
  * @throws ShapeError or ArgumentError if P is not a multiple of 4 (8 with f16 keys) from 8 to 256, H is not a multiple
  *   of Hkv, or a shape, dtype or option is wrong
  *
- * Cost: 4 P flops a key and query head; reads keys and values once (for groups of more than 8 query heads, or 4 where
- * P exceeds 128, once for each such part). Source: Flash-Decoding (Dao et al., 2023).
+ * Cost: 4 P flops a key and query head; reads keys and values once (for groups of more than 8 query heads, or 4
+ * where P exceeds 128 or there are no subgroups, once for each such part). Source: Flash-Decoding (Dao et al., 2023).
  */
 export function attentionStep(
   recording: Recording,
@@ -69,11 +69,13 @@ export function attentionStep(
   requireScores('attentionStep', { scale, window, softCap });
 
   const group = heads / kvHeads;
-  const headTile = Math.min(group, headDim > 128 ? 4 : 8);
+  // Without subgroups, the parts of scores take the room of more heads.
+  const subgroups = recording.choice(attentionStepShader, 'simd') === 'subgroups';
+  const headTile = Math.min(group, headDim > 128 || !subgroups ? 4 : 8);
   const workgroups = kvHeads * Math.ceil(group / headTile);
   const mostKeys = Math.min(maximumSize(capacity), window);
   const wanted = Math.min(
-    Math.ceil(mostKeys / KEY_TILE),
+    Math.ceil(mostKeys / KEYS_AT_A_TIME),
     Math.ceil(ENOUGH_WORKGROUPS / (workgroups * maximumSize(batch))),
     MAX_SPLITS,
   );
