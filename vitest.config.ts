@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { playwright } from '@vitest/browser-playwright';
 import type { ViteUserConfig } from 'vitest/config';
-import { prepareSoftwareGpu } from './scripts/software-gpu.mjs';
+import { chromiumOptions } from './tests/support/chromium.ts';
 
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
 
@@ -10,31 +10,6 @@ const alias = [
   { find: /^@mambalab\/kernels\/reference$/, replacement: path('packages/kernels/reference/index.ts') },
   { find: /^@mambalab\/(\w+)$/, replacement: path('packages/$1/src/index.ts') },
   { find: /^@mambalab\/(\w+)\/([\w-]+)$/, replacement: path('packages/$1/src/$2') },
-];
-
-/** The browser of the gpu-browser tests: the one named by MAMBALAB_CHROMIUM, the unpacked one, or an installed Chrome. */
-async function browser(): Promise<{ executablePath?: string; channel?: string; env?: Record<string, string> }> {
-  const { MAMBALAB_CHROMIUM: executablePath } = process.env;
-  if (executablePath !== undefined) return { executablePath };
-  if (process.platform !== 'linux' || process.arch !== 'x64') return { channel: 'chrome' };
-  const { chromium } = await prepareSoftwareGpu();
-  const inherited = Object.entries(process.env).flatMap(([name, value]) =>
-    value === undefined ? [] : [[name, value]],
-  );
-  return { executablePath: chromium.executablePath, env: { ...Object.fromEntries(inherited), ...chromium.env } };
-}
-
-// SwiftShader is the adapter everywhere, so that browser results do not depend on the machine.
-const chromiumFlags = [
-  '--enable-unsafe-webgpu',
-  '--use-webgpu-adapter=swiftshader',
-  '--headless',
-  '--no-sandbox',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
 ];
 
 const config: ViteUserConfig = {
@@ -77,9 +52,22 @@ const config: ViteUserConfig = {
             enabled: true,
             headless: true,
             screenshotFailures: false,
-            provider: playwright({ launchOptions: { ...(await browser()), args: chromiumFlags } }),
+            provider: playwright({ launchOptions: await chromiumOptions() }),
             instances: [{ browser: 'chromium' }],
           },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'pages',
+          include: ['tests/pages/**/*.test.ts'],
+          // What a page writes is compared with what Node writes.
+          globalSetup: ['tests/support/gpu-environment.ts'],
+          pool: 'forks',
+          testTimeout: 300_000,
+          hookTimeout: 120_000,
+          sequence: { groupOrder: 3 },
         },
       },
     ],

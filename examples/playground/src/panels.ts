@@ -1,0 +1,75 @@
+import type { Model } from '@mambalab/models';
+import { formatBytes, formatRate, formatTime } from './format.ts';
+import type { Rows } from './page.ts';
+
+/** What the page knows of the text in the making. Times are of `performance.now()`. */
+export interface Run {
+  readonly promptTokens: number;
+  readonly started: number;
+  writtenTokens: number;
+  firstToken: number | undefined;
+  lastToken: number | undefined;
+}
+
+export function speedRows(run: Run | undefined): Rows {
+  const { promptTokens = 0, writtenTokens = 0, started = 0, firstToken, lastToken } = run ?? {};
+  const firstTokenMs = (firstToken ?? NaN) - started;
+  const decodeMs = (lastToken ?? NaN) - (firstToken ?? NaN);
+  return [
+    ['Prompt', run === undefined ? '–' : `${promptTokens} tokens`],
+    ['Time to first token', firstToken === undefined ? '–' : formatTime(firstTokenMs)],
+    ['Written', run === undefined ? '–' : `${writtenTokens} tokens`],
+    ['Writing at', formatRate(((writtenTokens - 1) / decodeMs) * 1000)],
+  ];
+}
+
+/** The state is the same after the first token and after the last; only attention's cache grows. */
+export function memoryRows(model: Model | undefined, tokens: number): Rows {
+  if (model === undefined) return ['Weights', 'State (constant)', 'KV cache', 'Scratch'].map((term) => [term, '–']);
+  const { weightsBytes, stateBytes, kvBytesPerToken, kvBytes, scratchBytes } = model.memory();
+  const rows: [string, string][] = [
+    ['Weights', formatBytes(weightsBytes)],
+    ['State (constant)', stateBytes === 0 ? '–' : formatBytes(stateBytes)],
+  ];
+  if (kvBytesPerToken > 0) {
+    rows.push(['KV cache per token', formatBytes(kvBytesPerToken)]);
+    rows.push([`KV cache of ${tokens} tokens`, formatBytes(kvBytesPerToken * tokens)]);
+    rows.push(['KV cache allocated', formatBytes(kvBytes)]);
+  }
+  rows.push(['Scratch', formatBytes(scratchBytes)]);
+  return rows;
+}
+
+/** Optional features that kernels have variants for. */
+const FEATURES = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix', 'timestamp-query'];
+
+export function deviceRows(model: Model | undefined): Rows {
+  if (model === undefined) return [['Name', '–']];
+  const { description, vendor, architecture, software, features, limits, subgroupSize } = model.capabilities;
+  const names = FEATURES.map((name): [string, string] => {
+    const sizes = name === 'subgroups' && subgroupSize !== undefined ? [subgroupSize.min, subgroupSize.max] : [];
+    const size = sizes.length > 0 ? ` (${[...new Set(sizes)].join(' to ')})` : '';
+    return [name.replace('chromium-experimental-', ''), features.has(name) ? `yes${size}` : 'no'];
+  });
+  return [
+    ['Name', [description || vendor, software ? '(software)' : ''].join(' ').trim()],
+    ['Vendor', [vendor, architecture].filter(Boolean).join(' ') || '–'],
+    ...names,
+    ['Buffer', `up to ${formatBytes(limits.maxBufferSize)}`],
+    ['Storage binding', `up to ${formatBytes(limits.maxStorageBufferBindingSize)}`],
+    ['Workgroup memory', formatBytes(limits.maxComputeWorkgroupStorageSize)],
+    ['Workgroup size', `up to ${limits.maxComputeInvocationsPerWorkgroup}`],
+  ];
+}
+
+const KINDS = { mamba2: 'Mamba-2', attention: 'attention', mlp: 'feed-forward' };
+
+/** `nemotron_h: 6 Mamba-2, 7 feed-forward, 1 attention, width 192` */
+export function describeModel({ spec }: Model): string {
+  const counts = new Map<string, number>();
+  for (const { kind } of spec.layers.flatMap(({ blocks }) => blocks)) {
+    counts.set(KINDS[kind], (counts.get(KINDS[kind]) ?? 0) + 1);
+  }
+  const layers = [...counts].map(([kind, count]) => `${count} ${kind}`);
+  return `${spec.family}: ${layers.join(', ')}, width ${spec.hiddenSize}`;
+}

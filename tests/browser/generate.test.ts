@@ -1,0 +1,90 @@
+import { hybrid } from '@mambalab/checkpoints';
+import { requestDevice } from '@mambalab/kernels';
+import { loadModel } from '@mambalab/models';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import stories from '../fixtures/models/stories260k/expected.json';
+import golden from '../fixtures/models/tiny_hybrid.json';
+
+const STORIES = new URL('/tests/fixtures/models/stories260k/', location.href);
+
+const device = await requestDevice();
+const gpuErrors: string[] = [];
+device.gpu.addEventListener('uncapturederror', ({ error }) => gpuErrors.push(error.message));
+
+afterEach(async () => {
+  await device.idle();
+  if (gpuErrors.length > 0) throw new Error(`GPU errors: ${gpuErrors.join('; ')}`);
+});
+afterAll(() => device.dispose());
+
+describe('stories260k over HTTP', () => {
+  it('continues as the original C program does, and asks for parts of the weights', async () => {
+    performance.clearResourceTimings();
+    const phases = new Set<string>();
+    using model = await loadModel(STORIES, { device, onProgress: ({ phase }) => phases.add(phase) });
+    expect([...phases]).toEqual(['upload', 'compile']);
+    const requests = performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('.safetensors'));
+    expect(requests.length).toBeGreaterThan(1);
+
+    const text = model.generate(stories.prompt, { maxTokens: stories.greedy_ids.length });
+    const pieces: string[] = [];
+    for await (const piece of text) pieces.push(piece.text);
+    const result = await text.result;
+    expect(result.tokens).toEqual(stories.greedy_ids);
+    expect(stories.prompt + pieces.join('')).toBe(stories.text);
+  });
+
+  it('rejects with the reason of an abort, and goes on afterwards', async () => {
+    using model = await loadModel(STORIES, { device });
+    const abort = new AbortController();
+    const reason = new Error('enough');
+    const text = model.generate(stories.prompt, { maxTokens: 80, signal: abort.signal });
+    const tokens: number[] = [];
+    const reading = (async (): Promise<void> => {
+      for await (const { token } of text) {
+        tokens.push(token);
+        if (tokens.length === 3) abort.abort(reason);
+      }
+    })();
+    await expect(reading).rejects.toBe(reason);
+    await expect(text.result).rejects.toBe(reason);
+    expect(tokens).toEqual(stories.greedy_ids.slice(0, 3));
+
+    const again = await model.generate(stories.prompt, { maxTokens: 5 }).result;
+    expect(again.tokens).toEqual(stories.greedy_ids.slice(0, 5));
+  });
+
+  it('refuses to load once aborted', async () => {
+    const reason = new Error('too late');
+    await expect(loadModel(STORIES, { device, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+});
+
+it('loads files that a user chose', async () => {
+  const names = [
+    'config.json',
+    'generation_config.json',
+    'model.safetensors',
+    'tokenizer.json',
+    'tokenizer_config.json',
+  ];
+  const files = await Promise.all(
+    names.map(async (name) => new File([await (await fetch(new URL(name, STORIES))).blob()], name)),
+  );
+  using model = await loadModel(files, { device });
+  const result = await model.generate(stories.prompt, { maxTokens: 20 }).result;
+  expect(result.tokens).toEqual(stories.greedy_ids.slice(0, 20));
+});
+
+it('the shipped hybrid writes the tokens that it writes in Node', async () => {
+  using model = await loadModel(hybrid, { device });
+  const [prompt = []] = golden.input_ids;
+  const result = await model.generate(prompt, { maxTokens: 12, ignoreEos: true }).result;
+  expect(result.tokens).toEqual(golden.greedy[0]?.slice(0, 12));
+
+  const { weightsBytes, stateBytes, kvBytesPerToken } = model.memory();
+  expect(weightsBytes).toBeGreaterThan(10 ** 7);
+  expect(stateBytes).toBeGreaterThan(0);
+  // One attention layer: keys and values of 2 heads of 64, in f16.
+  expect(kvBytesPerToken).toBe(2 * 2 * 64 * 2);
+});
