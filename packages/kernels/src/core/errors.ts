@@ -11,6 +11,20 @@ export type ErrorCode =
   | 'shader'
   | 'argument';
 
+/** Names as data: a minifier changes those of classes. */
+const NAMES: Readonly<Record<ErrorCode, string>> = {
+  'webgpu-unavailable': 'WebGPUUnavailableError',
+  'unsupported-model': 'UnsupportedModelError',
+  'weight-format': 'WeightFormatError',
+  shape: 'ShapeError',
+  'context-length': 'ContextLengthError',
+  'out-of-memory': 'OutOfMemoryError',
+  'device-lost': 'DeviceLostError',
+  integrity: 'IntegrityError',
+  shader: 'ShaderError',
+  argument: 'ArgumentError',
+};
+
 /** What every error of this library carries: a stable `code` and a `hint` that names what to do. */
 export class MambalabError extends Error {
   readonly code: ErrorCode;
@@ -18,7 +32,7 @@ export class MambalabError extends Error {
 
   constructor(code: ErrorCode, message: string, hint: string, options?: ErrorOptions) {
     super(`${message} ${hint}`, options);
-    this.name = new.target.name;
+    this.name = NAMES[code];
     this.code = code;
     this.hint = hint;
   }
