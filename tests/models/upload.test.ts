@@ -16,7 +16,11 @@ const sourceOf = (...tensors: readonly StoredTensor[]): Promise<TensorSource> =>
 
 type Dtype = 'f32' | 'f16' | 'bf16';
 
-const matrix = (dtype: Dtype, shape: readonly [number, number], ...parts: readonly (readonly [string, number])[]): PlannedWeight => ({
+const matrix = (
+  dtype: Dtype,
+  shape: readonly [number, number],
+  ...parts: readonly (readonly [string, number])[]
+): PlannedWeight => ({
   dtype,
   spec: {
     name: 'layers.0.0.matrix',
@@ -86,7 +90,12 @@ describe('uploadWeights', () => {
 
   it('joins vectors of unequal lengths, whatever the quotient of their lengths', async () => {
     // 7 of 25 is no binary fraction: places must be counted in values.
-    for (const [query, key] of [[7, 9], [3, 46], [29, 10], [1, 48]] as const) {
+    for (const [query, key] of [
+      [7, 9],
+      [3, 46],
+      [29, 10],
+      [1, 48],
+    ] as const) {
       const total = query + 2 * key;
       const source = await sourceOf(
         floats('q', [query], counting(query)),

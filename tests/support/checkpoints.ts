@@ -45,7 +45,8 @@ export function floats(name: string, shape: readonly number[], values: Iterable<
 export function setValue(tensors: Map<string, StoredTensor>, name: string, index: number, value: number): void {
   const tensor = tensors.get(name);
   if (tensor?.dtype !== 'F32') throw new Error(`'${name}' is no float32 tensor`);
-  const bytes = tensor.bytes.slice();
+  // Not `slice`, which on Node's buffers shares memory.
+  const bytes = new Uint8Array(tensor.bytes);
   new DataView(bytes.buffer).setFloat32(4 * index, value, true);
   tensors.set(name, { ...tensor, bytes });
 }
@@ -55,7 +56,7 @@ export function fileInMemory(name: string, bytes: Uint8Array): ByteFile {
   return {
     name,
     size: () => Promise.resolve(bytes.byteLength),
-    read: (start, end) => Promise.resolve(bytes.slice(start, end)),
+    read: (start, end) => Promise.resolve(new Uint8Array(bytes.subarray(start, end))),
   };
 }
 

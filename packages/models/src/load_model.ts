@@ -1,10 +1,20 @@
 import type { Device, ForcedChoices, Tensor } from '@mambalab/kernels';
-import { ArgumentError, Device as KernelsDevice, wrapDevice } from '@mambalab/kernels';
+import {
+  ArgumentError,
+  BASELINE_CAPABILITIES,
+  Device as KernelsDevice,
+  ShapeError,
+  UnsupportedModelError,
+  wrapDevice,
+} from '@mambalab/kernels';
 import { parseConfig } from './families/index.ts';
 import { Model } from './generation/model.ts';
 import { ModelRuntime } from './generation/runtime.ts';
+import type { BuildOptions } from './graph/build.ts';
+import { buildDecode, buildPrefill } from './graph/build.ts';
 import type { CacheDtype } from './graph/names.ts';
 import { ConfigReader } from './spec/config.ts';
+import type { ParsedModel } from './spec/weight_spec.ts';
 import { weightsOf } from './spec/weight_spec.ts';
 import { createChatTemplate } from './text/chat_template.ts';
 import { createTokenizer } from './text/tokenizer.ts';
@@ -84,6 +94,8 @@ async function build<Source>(
     checkpoint.tokenizerJson === undefined
       ? undefined
       : createTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig);
+  const cacheDtype = options.cacheDtype ?? defaultCacheDtype(plan);
+  checkKernels(parsed, plan, cacheDtype);
   const chatTemplate = createChatTemplate(checkpoint.tokenizerConfig, checkpoint.chatTemplate);
   const generation = new ConfigReader(checkpoint.generationConfig ?? {}, 'generation_config.json');
   const eosTokens = generation.tokens('eos_token_id');
@@ -108,7 +120,7 @@ async function build<Source>(
       spec: parsed.spec,
       weightSpecs: plan.map(({ spec }) => spec),
       weights,
-      cacheDtype: options.cacheDtype ?? defaultCacheDtype(plan),
+      cacheDtype,
       contextLength,
       force: options.force,
     });
@@ -185,6 +197,35 @@ export async function createRandomModel(config: unknown, options: RandomModelOpt
     chatTemperature: 0,
     onDispose: () => undefined,
   });
+}
+
+/**
+ * Kernels have bounds of their own, such as the width of a head. Recordings meet them without a GPU.
+ *
+ * @throws UnsupportedModelError if no kernel computes a layer of this model
+ */
+function checkKernels({ spec }: ParsedModel, plan: readonly PlannedWeight[], cacheDtype: CacheDtype): void {
+  const dtypes = new Map(plan.map((weight) => [weight.spec.name, weight.dtype]));
+  const options: BuildOptions = {
+    spec,
+    weights: plan.map((weight) => weight.spec),
+    matrixDtype: (name) => dtypes.get(name) ?? 'f32',
+    batch: 1,
+    capacity: MODERATE_PROMPT,
+    cacheDtype,
+    capabilities: BASELINE_CAPABILITIES,
+  };
+  try {
+    buildDecode(options);
+    buildPrefill(options, MODERATE_PROMPT, 'last');
+  } catch (cause) {
+    if (!(cause instanceof ArgumentError || cause instanceof ShapeError)) throw cause;
+    throw new UnsupportedModelError(
+      `No kernel computes this ${spec.family} model: ${cause.message}`,
+      'Check that config.json belongs to this model.',
+      { cause },
+    );
+  }
 }
 
 /** Exact weights get exact caches; packed weights get caches of half the size. */

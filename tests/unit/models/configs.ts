@@ -7,7 +7,7 @@ export type Config = Readonly<Record<string, unknown>>;
 export const LLAMA: Config = {
   model_type: 'llama',
   vocab_size: 64,
-  hidden_size: 24,
+  hidden_size: 48,
   intermediate_size: 40,
   num_hidden_layers: 2,
   num_attention_heads: 6,

@@ -21,7 +21,7 @@ describe('llama', () => {
     expect(spec).toMatchObject({
       family: 'llama',
       vocabSize: 64,
-      hiddenSize: 24,
+      hiddenSize: 48,
       tiedEmbeddings: false,
       contextLength: 256,
       eosTokens: [2, 3],
@@ -31,8 +31,8 @@ describe('llama', () => {
       kind: 'attention',
       heads: 6,
       kvHeads: 2,
-      headDim: 4,
-      rotary: { dim: 4, theta: 500000 },
+      headDim: 8,
+      rotary: { dim: 8, theta: 500000 },
       projectionBias: false,
     });
     expect(blocks(spec)[1]).toEqual({ kind: 'mlp', intermediateSize: 40, activation: 'silu', gated: true });
@@ -62,29 +62,29 @@ describe('llama', () => {
   };
 
   it.each<[string, Config, unknown]>([
-    ['no field', {}, { dim: 4, theta: 10000 }],
-    ['rope_theta', { rope_theta: 1e6 }, { dim: 4, theta: 1e6 }],
-    ['rope_scaling null', { rope_theta: 1e6, rope_scaling: null }, { dim: 4, theta: 1e6 }],
+    ['no field', {}, { dim: 8, theta: 10000 }],
+    ['rope_theta', { rope_theta: 1e6 }, { dim: 8, theta: 1e6 }],
+    ['rope_scaling null', { rope_theta: 1e6, rope_scaling: null }, { dim: 8, theta: 1e6 }],
     [
       'rope_scaling with type',
       { rope_theta: 1e6, rope_scaling: { type: 'linear', factor: 2 } },
-      { dim: 4, theta: 1e6, scaling: { type: 'linear', factor: 2 } },
+      { dim: 8, theta: 1e6, scaling: { type: 'linear', factor: 2 } },
     ],
     [
       'rope_scaling with rope_type',
       { rope_theta: 5e5, rope_scaling: { rope_type: 'llama3', ...llama3 } },
-      { dim: 4, theta: 5e5, scaling: llama3Spec },
+      { dim: 8, theta: 5e5, scaling: llama3Spec },
     ],
-    ['rope_parameters', { rope_parameters: { rope_type: 'default', rope_theta: 2e4 } }, { dim: 4, theta: 2e4 }],
+    ['rope_parameters', { rope_parameters: { rope_type: 'default', rope_theta: 2e4 } }, { dim: 8, theta: 2e4 }],
     [
       'rope_parameters with scaling',
       { rope_parameters: { rope_type: 'llama3', rope_theta: 5e5, ...llama3 } },
-      { dim: 4, theta: 5e5, scaling: llama3Spec },
+      { dim: 8, theta: 5e5, scaling: llama3Spec },
     ],
     [
       'rope_parameters with a partial rotation',
       { rope_parameters: { rope_type: 'default', rope_theta: 1e4, partial_rotary_factor: 0.5 } },
-      { dim: 2, theta: 1e4 },
+      { dim: 4, theta: 1e4 },
     ],
   ])('reads positions from %s', (_name, fields, expected) => {
     expect(rotaryOf(fields)).toEqual(expected);
@@ -174,7 +174,7 @@ describe('refuses', () => {
     ['a family that is a property of every object', { ...LLAMA, model_type: 'constructor' }, 'constructor'],
     ['a missing field', without(LLAMA, 'hidden_size'), 'hidden_size', 'nothing'],
     ['a field that is null', { ...MAMBA2, num_heads: null }, 'num_heads'],
-    ['a text for a number', { ...LLAMA, hidden_size: '24' }, 'hidden_size', '"24"'],
+    ['a text for a number', { ...LLAMA, hidden_size: '48' }, 'hidden_size', '"48"'],
     ['a fraction for a size', { ...MAMBA2, state_size: 1.5 }, 'state_size', '1.5'],
     ['a negative size', { ...MAMBA2, head_dim: -8 }, 'head_dim', '-8'],
     ['a number for a switch', { ...LLAMA, tie_word_embeddings: 1 }, 'tie_word_embeddings'],

@@ -1,7 +1,12 @@
 import { UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../../packages/models/src/families/index.ts';
-import { cacheBytesPerToken, hasAttention, rotaryTables, stateTensors } from '../../../packages/models/src/graph/names.ts';
+import {
+  cacheBytesPerToken,
+  hasAttention,
+  rotaryTables,
+  stateTensors,
+} from '../../../packages/models/src/graph/names.ts';
 import { weightsOf } from '../../../packages/models/src/spec/weight_spec.ts';
 import type { WeightDtype } from '../../../packages/models/src/weights/plan.ts';
 import { planWeights } from '../../../packages/models/src/weights/plan.ts';
@@ -51,12 +56,18 @@ describe('the models of arXiv 2406.07887', () => {
 });
 
 it('layers with the same positions share one table of frequencies', () => {
-  expect([...rotaryTables(parseConfig(LLAMA).spec).values()]).toEqual([{ dim: 4, theta: 500000 }]);
+  expect([...rotaryTables(parseConfig(LLAMA).spec).values()]).toEqual([{ dim: 8, theta: 500000 }]);
 });
 
 describe('weightsOf', () => {
   it('gives every weight a name of its own and sources of the same size', () => {
-    for (const config of [LLAMA, MAMBA2, NEMOTRON_H, { ...LLAMA, attention_bias: true }, { ...MAMBA2, use_bias: true }]) {
+    for (const config of [
+      LLAMA,
+      MAMBA2,
+      NEMOTRON_H,
+      { ...LLAMA, attention_bias: true },
+      { ...MAMBA2, use_bias: true },
+    ]) {
       const weights = weightsOf(parseConfig(config));
       expect(new Set(weights.map(({ name }) => name)).size).toBe(weights.length);
       for (const { name, shape, sources } of weights) {
@@ -71,11 +82,11 @@ describe('weightsOf', () => {
     expect(qkv).toEqual({
       name: 'layers.0.0.qkv',
       kind: 'matrix',
-      shape: [40, 24],
+      shape: [80, 48],
       sources: [
-        { name: 'model.layers.0.self_attn.q_proj.weight', shape: [24, 24] },
-        { name: 'model.layers.0.self_attn.k_proj.weight', shape: [8, 24] },
-        { name: 'model.layers.0.self_attn.v_proj.weight', shape: [8, 24] },
+        { name: 'model.layers.0.self_attn.q_proj.weight', shape: [48, 48] },
+        { name: 'model.layers.0.self_attn.k_proj.weight', shape: [16, 48] },
+        { name: 'model.layers.0.self_attn.v_proj.weight', shape: [16, 48] },
       ],
     });
   });
@@ -120,7 +131,9 @@ describe('planWeights', () => {
   it('names what is missing', () => {
     const error = refusal(sourceFor(LLAMA, (tensors) => tensors.delete('model.layers.1.mlp.up_proj.weight')));
     expect(error).toBeInstanceOf(WeightFormatError);
-    expect(error.message).toContain('lacks 1 of the 21 tensors of this llama model: model.layers.1.mlp.up_proj.weight.');
+    expect(error.message).toContain(
+      'lacks 1 of the 21 tensors of this llama model: model.layers.1.mlp.up_proj.weight.',
+    );
   });
 
   it('names the first five of many', () => {
@@ -131,20 +144,23 @@ describe('planWeights', () => {
 
   it('names what has another shape, and both shapes', () => {
     const name = 'model.layers.0.self_attn.k_proj.weight';
-    const error = refusal(sourceFor(LLAMA, (tensors) => tensors.set(name, info(name, [24, 8]))));
+    const error = refusal(sourceFor(LLAMA, (tensors) => tensors.set(name, info(name, [48, 16]))));
     expect(error).toBeInstanceOf(WeightFormatError);
-    expect(error.message).toContain(`${name} is (24, 8), expected (8, 24)`);
+    expect(error.message).toContain(`${name} is (48, 16), expected (16, 48)`);
   });
 
   it('a convolution needs its middle dimension', () => {
     const name = 'backbone.layers.0.mixer.conv1d.weight';
-    const error = refusal(sourceFor(MAMBA2, (tensors) => tensors.set(name, info(name, [96, 4]))), MAMBA2);
+    const error = refusal(
+      sourceFor(MAMBA2, (tensors) => tensors.set(name, info(name, [96, 4]))),
+      MAMBA2,
+    );
     expect(error.message).toContain(`${name} is (96, 4), expected (96, 1, 4)`);
   });
 
   it('names what is too much', () => {
     const name = 'model.layers.0.self_attn.q_proj.bias';
-    const error = refusal(sourceFor(LLAMA, (tensors) => tensors.set(name, info(name, [24]))));
+    const error = refusal(sourceFor(LLAMA, (tensors) => tensors.set(name, info(name, [48]))));
     expect(error).toBeInstanceOf(WeightFormatError);
     expect(error.message).toContain(`holds 1 tensors that a llama model with this config.json does not have: ${name}.`);
   });

@@ -2,7 +2,7 @@ import pc from 'picocolors';
 import type { GenerationResult, Model, ModelMemory } from '../node.ts';
 import { loadModel } from '../node.ts';
 import type { WeightDtype } from '../surface.ts';
-import { formatBytes, reportProgress } from './terminal.ts';
+import { formatBytes, onInterrupt, reportProgress } from './terminal.ts';
 
 export interface GenerateFlags {
   readonly maxTokens: number;
@@ -18,12 +18,12 @@ export interface GenerateFlags {
 /** `mambalab generate SOURCE "prompt"` */
 export async function generate(source: string, prompt: string, flags: GenerateFlags): Promise<void> {
   const silent = flags.json === true || flags.quiet === true;
-  const abort = new AbortController();
-  process.once('SIGINT', () => abort.abort(new Error('Interrupted.')));
+  using interruption = onInterrupt();
+  const { signal } = interruption;
   const started = performance.now();
   await using model = await loadModel(source, {
     dtype: flags.dtype,
-    signal: abort.signal,
+    signal,
     ...(flags.contextLength !== undefined && { contextLength: flags.contextLength }),
     ...(!silent && { onProgress: reportProgress }),
   });
@@ -33,7 +33,7 @@ export async function generate(source: string, prompt: string, flags: GenerateFl
   const text = model.generate(prompt, {
     maxTokens: flags.maxTokens,
     temperature: flags.temperature,
-    signal: abort.signal,
+    signal,
     ...(flags.seed !== undefined && { seed: flags.seed }),
     ...(flags.ignoreEos === true && { ignoreEos: true }),
   });

@@ -14,6 +14,14 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit] ?? ''}`;
 }
 
+/** A signal that aborts when the user presses Ctrl-C, until it is disposed. */
+export function onInterrupt(): Disposable & { readonly signal: AbortSignal } {
+  const abort = new AbortController();
+  const listener = (): void => abort.abort(new Error('Interrupted.'));
+  process.once('SIGINT', listener);
+  return { signal: abort.signal, [Symbol.dispose]: () => process.off('SIGINT', listener) };
+}
+
 /** One line that rewrites itself on a terminal; nothing elsewhere, where it would fill a log. */
 export function reportProgress({ phase, loadedBytes, totalBytes }: LoadProgress): void {
   if (!process.stderr.isTTY) return;

@@ -160,7 +160,8 @@ export class Sequence {
     if (this.#step === undefined || (this.#capacity > 1 && this.#length >= this.#capacity)) {
       return Promise.reject(new ArgumentError('No room was prepared for this step.', 'Call prepareSteps first.'));
     }
-    this.#length += 1;
+    // A step that the ring refuses is none.
+    if (this.#ring.free > 0) this.#length += 1;
     return this.#read(this.#step);
   }
 
