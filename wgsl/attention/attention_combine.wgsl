@@ -1,7 +1,7 @@
 // y[b, h] = sum_s exp2(m_s - m) O_s / sum_s exp2(m_s - m) l_s, m = max_s m_s, over the shares s of the keys
 // Source: Flash-Decoding (Dao et al., 2023); the shares are those of attention/attention_step.
 // Work: one workgroup a query head of a sequence; an invocation four values of every SETS-th share.
-// Workgroup memory: 16 KiB / 4 + 8 bytes a share, 1 KiB.
+// Workgroup memory: 6 KiB (4 KiB of partial sums, 8 bytes for each of up to 256 shares).
 // Barriers: after the weights of the shares; before the sums of the sets meet.
 // Requirements: none.
 //! constant HEAD_DIM

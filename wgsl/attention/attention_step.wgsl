@@ -1,3 +1,4 @@
+// Longer than most shaders, because scores, softmax and output of a tile share the registers of one invocation.
 // y[b, h] = sum_t softmax_t(cap(scale q[b, h] . k[b, t, g])) v[b, t, g] over keys 0 to position[b]; in shares of the keys
 // Source: Flash-Decoding (Dao et al., 2023): a share gives its own largest score, sum and output.
 // Work: one workgroup a share of the keys of one key head, for up to HEAD_TILE query heads of its group at once: keys
@@ -228,8 +229,14 @@ fn main(
   for (var h = 0u; h < HEAD_TILE; h++) {
     for (var w = 0u; w < WORD_VECTORS; w++) {
       workgroupBarrier();
-      var mine = outLow[h];
-      @if(cache_f16) { if (w == 1u) { mine = outHigh[h]; } }
+      // No loop with a barrier is unrolled, and an index that is not constant moves an array out of the registers.
+      var mine = vec4<f32>();
+      for (var i = 0u; i < HEAD_TILE; i++) {
+        if (i == h) {
+          mine = outLow[i];
+          @if(cache_f16) { if (w == 1u) { mine = outHigh[i]; } }
+        }
+      }
       parts[local] = mine;
       workgroupBarrier();
       if (h < headCount) {

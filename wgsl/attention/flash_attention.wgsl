@@ -1,3 +1,4 @@
+// Longer than most shaders, because scores, softmax and output of a tile share the registers of one invocation.
 // y[b, l, h] = sum_t softmax_t(cap(scale q[b, l, h] . k[b, t, g])) v[b, t, g] over the keys that query l sees
 // Source: FlashAttention-2, arXiv 2307.08691, algorithm 1; g = floor(h Hkv / H).
 // Work: one workgroup QUERY_TILE queries of a head; it walks the tiles of 32 keys that any of them sees. An invocation

@@ -30,8 +30,8 @@ export interface AttentionStepOptions {
 
 /** Keys that a workgroup has in work at a time: no share is smaller. */
 const KEYS_AT_A_TIME = 64;
-/** Workgroups that keep a large GPU busy while each waits for memory. */
-const ENOUGH_WORKGROUPS = 512;
+/** Two workgroups on each of the 132 cores of an H200: fewer leave some idle, more spend their time on combining. */
+const ENOUGH_WORKGROUPS = 256;
 const MAX_SPLITS = 256;
 
 /**

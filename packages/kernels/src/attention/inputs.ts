@@ -63,7 +63,7 @@ export function requireHeads(
 }
 
 /** Stands for no window: any key is nearer. */
-export const NO_WINDOW = 2 ** 30;
+export const NO_WINDOW: number = 2 ** 30;
 
 /** @throws ArgumentError unless the options of the scores make sense */
 export function requireScores(
