@@ -9,6 +9,7 @@ var<workgroup> partials: array<f32, MAX_INVOCATIONS>;
 @if(simd_subgroups)
 fn workgroupSum(value: f32, local: u32, size: u32, subgroupSize: u32) -> f32 {
   let within = subgroupAdd(value);
+  if (size <= subgroupSize) { return within; }
   let lane = local % subgroupSize;
   if (lane == 0u) { partials[local / subgroupSize] = within; }
   workgroupBarrier();

@@ -146,7 +146,7 @@ async function build<Source>(
 }
 
 /** The length whose prefill plan is compiled while loading: what a first prompt usually needs. */
-const MODERATE_PROMPT = 64;
+const MODERATE_PROMPT = 32;
 
 /** Compiles, in parallel, what a first prompt and its answer need. */
 async function compilePlans(runtime: ModelRuntime): Promise<void> {

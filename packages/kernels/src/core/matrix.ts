@@ -1,3 +1,4 @@
+import type { Capabilities } from './capabilities.ts';
 import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from './checks.ts';
 import { ROW_ALIGNMENT } from './dtype.ts';
 import { ShapeError } from './errors.ts';
@@ -170,16 +171,23 @@ export type VectorShape = {
 };
 
 /** The shape for up to `rows` rows of x with an (outputs, inner) matrix. */
-export function chooseVector(rows: number, { dtype, outputs, inner }: MatrixView): VectorShape {
+export function chooseVector(
+  rows: number,
+  { dtype, outputs, inner }: MatrixView,
+  capabilities: Capabilities,
+): VectorShape {
+  const xRows = rows <= 1 ? 1 : rows <= 2 ? 2 : 4;
+  if (capabilities.software) {
+    // A CPU runs invocations one subgroup after another, and switches between them at every barrier: the smallest
+    // workgroups win. Measured on SwiftShader, 2 busy cores, 902 x 192 f16: 76 ms with 32 invocations for each output,
+    // 22 ms with 32 for four outputs, 3.9 ms with 4 for four.
+    return { WORKGROUP_SIZE: 4 * xRows, ROWS: 4, X_ROWS: xRows };
+  }
   const loads = Math.ceil(inner / (dtype === 'f32' ? 4 : 8));
   // About four 16-byte loads of each row for an invocation: enough to unroll, few enough to keep many in flight.
   let size = 32;
   while (size < 256 && size * 4 < loads) size *= 2;
-  return {
-    WORKGROUP_SIZE: size,
-    ROWS: outputs >= 4096 ? 4 : outputs >= 2048 ? 2 : 1,
-    X_ROWS: rows <= 1 ? 1 : rows <= 2 ? 2 : 4,
-  };
+  return { WORKGROUP_SIZE: size, ROWS: outputs >= 4096 ? 4 : outputs >= 2048 ? 2 : 1, X_ROWS: xRows };
 }
 
 /** Grid of a matrix-vector shader whose workgroups make `perWorkgroup` outputs each. */

@@ -1,4 +1,5 @@
 import { rmsNormShader } from '../generated/norm/rms_norm.ts';
+import type { Capabilities } from '../core/capabilities.ts';
 import { requireArgument, requireDtype, requireShape } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
@@ -48,8 +49,15 @@ export function rmsNorm(recording: Recording, inputs: RmsNormInputs, options: Rm
       eps: options.eps ?? 1e-5,
       weightOffset: options.weightOffset ?? 0,
     },
-    overrides: { HAS_WEIGHT: weight !== undefined },
+    overrides: { HAS_WEIGHT: weight !== undefined, WORKGROUP_SIZE: invocationsFor(width, recording.capabilities) },
     workgroups: flatGrid(rows),
   });
   return y;
+}
+
+/** Invocations for a row: a few values each, so that short rows do not wait for idle ones. */
+function invocationsFor(width: number, { software }: Capabilities): number {
+  // A CPU switches between the subgroups of a workgroup at every barrier: one subgroup has none to switch to.
+  if (software) return 4;
+  return [32, 64, 128].find((size) => size * 8 >= width) ?? 256;
 }

@@ -42,7 +42,9 @@ export function ssdStep(recording: Recording, inputs: SsdStepInputs, options: Ss
   // As many lanes as a row has vectors: a power of two.
   const load = choices.load ?? recording.choice(ssdStepShader, 'load');
   const wanted = load === 'vec4' ? stateSize / 4 : stateSize;
-  const lanes = Math.min(MOST_LANES, 2 ** Math.ceil(Math.log2(wanted)));
+  // A CPU's subgroups have four lanes: a row within one needs no barrier.
+  const most = recording.capabilities.software ? 4 : MOST_LANES;
+  const lanes = Math.min(most, 2 ** Math.ceil(Math.log2(wanted)));
   recording.dispatch(ssdStepShader, {
     bindings: {
       x,

@@ -14,7 +14,7 @@ export const MAXIMUM_CHUNK = 512;
  * Prefill plans exist for these largest lengths: each takes the kernels that suit it (matrix-vector forms for a few
  * rows, small tiles, large tiles). A chunk runs in the smallest one that holds it.
  */
-const CHUNK_LIMITS: readonly number[] = [8, 64, MAXIMUM_CHUNK];
+const CHUNK_LIMITS: readonly number[] = [8, 32, 128, MAXIMUM_CHUNK];
 
 /** Room for this many tokens is made first; it doubles when a sequence outgrows it. */
 const FIRST_CAPACITY = 512;
