@@ -27,9 +27,12 @@ describe('stories260k', () => {
 });
 
 describe('the shipped hybrid', () => {
-  const golden = readFixture<{ input_ids: number[][]; greedy: number[][]; last_logits: number[][]; logit_absmax: number }>(
-    'models/tiny_hybrid.json',
-  );
+  const golden = readFixture<{
+    input_ids: number[][];
+    greedy: number[][];
+    last_logits: number[][];
+    logit_absmax: number;
+  }>('models/tiny_hybrid.json');
 
   it('writes the greedy tokens that transformers writes, and has its logits', async () => {
     using model = await loadModel(hybrid, { device });

@@ -5,7 +5,7 @@ export class Random {
   #state: number;
 
   constructor(seed: number) {
-    this.#state = (Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) >>> 0) || 1;
+    this.#state = Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) >>> 0 || 1;
     for (let i = 0; i < 8; i++) this.next();
   }
 
@@ -70,7 +70,9 @@ export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<numbe
     }
   }
   if (worst >= 0) {
-    throw new Error(`value ${worst} of ${expected.length}: ${actual[worst]}, expected ${expected[worst]} (${worstExcess.toFixed(2)} times the tolerance)`);
+    throw new Error(
+      `value ${worst} of ${expected.length}: ${actual[worst]}, expected ${expected[worst]} (${worstExcess.toFixed(2)} times the tolerance)`,
+    );
   }
 }
 
@@ -78,7 +80,8 @@ export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<numbe
 export function expectSameBits(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
   if (actual.length !== expected.length) throw new Error(`${actual.length} values; expected ${expected.length}`);
   for (let i = 0; i < expected.length; i++) {
-    if (!Object.is(actual[i], expected[i])) throw new Error(`value ${i}: ${actual[i]}, expected exactly ${expected[i]}`);
+    if (!Object.is(actual[i], expected[i]))
+      throw new Error(`value ${i}: ${actual[i]}, expected exactly ${expected[i]}`);
   }
 }
 

@@ -31,11 +31,7 @@ export {
 export { selectiveScanStep, type SelectiveScanStepOptions } from './ssm/selective_scan_step.ts';
 
 export { attention, type AttentionInputs, type AttentionOptions } from './attention/attention.ts';
-export {
-  flashAttention,
-  type FlashAttentionInputs,
-  type FlashAttentionOptions,
-} from './attention/flash_attention.ts';
+export { flashAttention, type FlashAttentionInputs, type FlashAttentionOptions } from './attention/flash_attention.ts';
 export { attentionStep, type AttentionStepInputs, type AttentionStepOptions } from './attention/attention_step.ts';
 export {
   ropeAppend,

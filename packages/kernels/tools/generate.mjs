@@ -101,7 +101,9 @@ async function moduleText(shader, sources, checker) {
       bindings: found.bindings.map(({ name, index, access }) => ({ name, index, access })),
     });
     if (shape !== undefined && shape.common !== common) {
-      throw new Error(`${label}: bindings, Params and overrides must be the same in every variant\n${shape.common}\n${common}`);
+      throw new Error(
+        `${label}: bindings, Params and overrides must be the same in every variant\n${shape.common}\n${common}`,
+      );
     }
     shape ??= { common, found };
     variants.push({ choices, code, scalars: found.bindings.map(({ scalar }) => scalar) });
@@ -115,7 +117,9 @@ function constantDeclarations(name, constants, variants) {
     const found = variants.map(({ code }) => pattern.exec(code));
     const declaration = found[0]?.[0];
     if (declaration === undefined || found.some((match) => match?.[0] !== declaration)) {
-      throw new Error(`${name}: the constant ${constant} must be declared as "const ${constant}: u32 = 64u;" in every variant`);
+      throw new Error(
+        `${name}: the constant ${constant} must be declared as "const ${constant}: u32 = 64u;" in every variant`,
+      );
     }
     return { name: constant, type: found[0][1], declaration };
   });
@@ -148,12 +152,17 @@ function render(name, axes, constants, found, variants) {
     paramsSize: found.paramsSize,
     params: found.params,
     overrides: found.overrides,
-    constants: Object.fromEntries(constants.map(({ name: constant, type, declaration }) => [constant, { declaration, type }])),
+    constants: Object.fromEntries(
+      constants.map(({ name: constant, type, declaration }) => [constant, { declaration, type }]),
+    ),
     axes: Object.fromEntries(axes.map(({ axis, choices }) => [axis, choices])),
     variants: variants.map(({ choices, code }) => ({ choices, code })),
   };
   const body = JSON.stringify(value, null, 1);
-  const text = found.paramsBinding === undefined ? body.replace('\n "paramsSize"', '\n "paramsBinding": undefined,\n "paramsSize"') : body;
+  const text =
+    found.paramsBinding === undefined
+      ? body.replace('\n "paramsSize"', '\n "paramsBinding": undefined,\n "paramsSize"')
+      : body;
   return `// Written by packages/kernels/tools/generate.mjs from wgsl/${name}.wgsl. Do not edit.
 import type { Shader } from '${depth}core/shader.ts';
 

@@ -37,7 +37,10 @@ function parseChoices(name, axis, text) {
   const choices = text.split('|').map((part) => {
     const match = /^([\w-]+)(?:\(([^)]*)\))?$/.exec(part.trim());
     if (match === null) throw new Error(`${name}: cannot read the choice "${part}" of axis ${axis}`);
-    const requires = (match[2] ?? '').split(',').map((need) => need.trim()).filter((need) => need !== '');
+    const requires = (match[2] ?? '')
+      .split(',')
+      .map((need) => need.trim())
+      .filter((need) => need !== '');
     return { choice: match[1], requires };
   });
   if (choices.at(-1).requires.length > 0) throw new Error(`${name}: the last choice of axis ${axis} must need nothing`);
@@ -47,7 +50,8 @@ function parseChoices(name, axis, text) {
 /** The product of all axes, each variant as { axis: choice }. */
 export function allVariants(axes) {
   return axes.reduce(
-    (variants, { axis, choices }) => variants.flatMap((variant) => choices.map(({ choice }) => ({ ...variant, [axis]: choice }))),
+    (variants, { axis, choices }) =>
+      variants.flatMap((variant) => choices.map(({ choice }) => ({ ...variant, [axis]: choice }))),
     [{}],
   );
 }

@@ -77,7 +77,7 @@ class MeasuredModel implements MeasurableModel {
     let cpuMilliseconds = 0;
     const pending: Promise<number>[] = [];
     const started = performance.now();
-    for (let submitted = 0; submitted < steps; ) {
+    for (let submitted = 0; submitted < steps;) {
       while (submitted < steps && sequence.freeSlots > 0) {
         const before = performance.now();
         pending.push(sequence.step());

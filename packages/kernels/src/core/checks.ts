@@ -15,7 +15,8 @@ export function requireDtype(kernel: string, name: string, tensor: TensorRef, ..
 
 /** @throws ShapeError unless the tensor has exactly this shape */
 export function requireShape(kernel: string, name: string, tensor: TensorRef, shape: readonly Size[]): void {
-  const same = tensor.shape.length === shape.length && shape.every((size, axis) => sameSize(size, tensor.shape[axis] ?? -1));
+  const same =
+    tensor.shape.length === shape.length && shape.every((size, axis) => sameSize(size, tensor.shape[axis] ?? -1));
   if (same) return;
   throw new ShapeError(
     `${kernel}: '${name}' must have the shape ${formatShape(shape)}; found ${formatShape(tensor.shape)}.`,
@@ -28,7 +29,12 @@ export function requireShape(kernel: string, name: string, tensor: TensorRef, sh
  *
  * @throws ShapeError if the rank differs
  */
-export function requireRank(kernel: string, name: string, tensor: TensorRef, letters: readonly string[]): readonly Size[] {
+export function requireRank(
+  kernel: string,
+  name: string,
+  tensor: TensorRef,
+  letters: readonly string[],
+): readonly Size[] {
   if (tensor.shape.length === letters.length) return tensor.shape;
   throw new ShapeError(
     `${kernel}: '${name}' must have the shape (${letters.join(', ')}); found ${formatShape(tensor.shape)}.`,
@@ -41,7 +47,9 @@ export function requireStatic(kernel: string, name: string, size: Size | undefin
   if (typeof size === 'number') return size;
   throw new ShapeError(
     `${kernel}: the size ${name} must be known when the recording is made.`,
-    size === undefined ? 'Give a tensor of the documented rank.' : `It varies up to ${maximumSize(size)} here; only batch and length may.`,
+    size === undefined
+      ? 'Give a tensor of the documented rank.'
+      : `It varies up to ${maximumSize(size)} here; only batch and length may.`,
   );
 }
 

@@ -141,7 +141,17 @@ export class Device {
     const byteLength = tensorBytes(dtype, shape, stride);
     const buffer = this.createBuffer(label, byteLength);
     const dispose = (): void => this.destroyBuffer(buffer);
-    return { label, buffer, byteOffset: 0, byteLength, dtype, shape, rowStride: stride, dispose, [Symbol.dispose]: dispose };
+    return {
+      label,
+      buffer,
+      byteOffset: 0,
+      byteLength,
+      dtype,
+      shape,
+      rowStride: stride,
+      dispose,
+      [Symbol.dispose]: dispose,
+    };
   }
 
   /** Copies host values to a new tensor. */
@@ -193,7 +203,11 @@ export class Device {
   }
 
   /** Reads bytes of a buffer back, after everything that was submitted before. */
-  async readBuffer(buffer: GPUBuffer, byteOffset = 0, byteLength: number = buffer.size - byteOffset): Promise<ArrayBuffer> {
+  async readBuffer(
+    buffer: GPUBuffer,
+    byteOffset = 0,
+    byteLength: number = buffer.size - byteOffset,
+  ): Promise<ArrayBuffer> {
     this.check();
     const staging = this.gpu.createBuffer({
       label: 'device/readback',
@@ -228,7 +242,8 @@ export class Device {
   async read(tensor: Tensor): Promise<HostTensor> {
     const bytes = await this.readBuffer(tensor.buffer, tensor.byteOffset, tensor.byteLength);
     const { dtype, shape, rowStride } = tensor;
-    const data = dtype === 'f32' ? new Float32Array(bytes) : dtype === 'i32' ? new Int32Array(bytes) : new Uint32Array(bytes);
+    const data =
+      dtype === 'f32' ? new Float32Array(bytes) : dtype === 'i32' ? new Int32Array(bytes) : new Uint32Array(bytes);
     return { data, shape, dtype, rowStride };
   }
 
@@ -270,7 +285,10 @@ function describeError(error: GPUError, what: string): Error {
   if (error.constructor.name === 'GPUOutOfMemoryError') {
     return new OutOfMemoryError(`${what}: ${error.message}`, 'Use a smaller model, dtype, batch or context.');
   }
-  return new ShaderError(`${what}: ${error.message}`, 'This is a defect of the library or the driver; please report it.');
+  return new ShaderError(
+    `${what}: ${error.message}`,
+    'This is a defect of the library or the driver; please report it.',
+  );
 }
 
 /**

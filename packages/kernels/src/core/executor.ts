@@ -79,7 +79,10 @@ export class Executor {
     }
     const gpu = this.device.gpu;
     const layout = gpu.createBindGroupLayout({ label: shader.name, entries });
-    const objects = { layout, pipelineLayout: gpu.createPipelineLayout({ label: shader.name, bindGroupLayouts: [layout] }) };
+    const objects = {
+      layout,
+      pipelineLayout: gpu.createPipelineLayout({ label: shader.name, bindGroupLayouts: [layout] }),
+    };
     this.#shaders.set(shader.name, objects);
     return objects;
   }
@@ -245,7 +248,10 @@ export class Plan {
     const ref = this.recording.outputs.get(name);
     const buffer = ref === undefined ? undefined : this.#storages.get(ref.storage.id);
     if (ref === undefined || buffer === undefined) {
-      throw new ArgumentError(`The recording has no output '${name}'.`, `It has: ${[...this.recording.outputs.keys()].join(', ')}.`);
+      throw new ArgumentError(
+        `The recording has no output '${name}'.`,
+        `It has: ${[...this.recording.outputs.keys()].join(', ')}.`,
+      );
     }
     const shape = ref.shape.map(maximumSize);
     const dispose = (): void => undefined;
@@ -268,11 +274,13 @@ export class Plan {
    * @throws ArgumentError if one is missing; ShapeError if one has another dtype or row stride, or is too small.
    */
   bind(tensors: Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>): BoundPlan {
-    const given = tensors instanceof Map ? tensors : new Map(Object.entries(tensors as Readonly<Record<string, Tensor>>));
+    const given =
+      tensors instanceof Map ? tensors : new Map(Object.entries(tensors as Readonly<Record<string, Tensor>>));
     const bound = new Map<number, Tensor>();
     for (const [name, ref] of this.recording.externals) {
       const tensor = given.get(name);
-      if (tensor === undefined) throw new ArgumentError(`No tensor is bound for '${name}'.`, 'Bind every external tensor of the recording.');
+      if (tensor === undefined)
+        throw new ArgumentError(`No tensor is bound for '${name}'.`, 'Bind every external tensor of the recording.');
       const needed = storageRefBytes(ref.storage);
       // One row has no distance to the next.
       const sameRows = maximumSize(ref.storage.rows) === 1 || tensor.rowStride === ref.rowStride;
@@ -293,7 +301,10 @@ export class Plan {
       }));
       const slot = this.#slots[index];
       if (shader.paramsBinding !== undefined && slot !== undefined) {
-        entries.push({ binding: shader.paramsBinding, resource: { buffer: this.#params, offset: slot.offset, size: slot.size } });
+        entries.push({
+          binding: shader.paramsBinding,
+          resource: { buffer: this.#params, offset: slot.offset, size: slot.size },
+        });
       }
       return gpu.createBindGroup({ label: dispatch.label, layout: this.executor.layoutOf(shader).layout, entries });
     });
@@ -350,7 +361,8 @@ const UNIFORM_USAGE = BUFFER_USAGE.UNIFORM | BUFFER_USAGE.COPY_DST;
 
 function planeOf(storage: StorageRef, name: 'quants' | 'scales'): { byteOffset: number; byteLength: number } {
   const plane = storagePlanes(storage.dtype, maximumSize(storage.rows), storage.rowStride).find((p) => p.name === name);
-  if (plane === undefined) throw new ShapeError(`'${storage.name}' (${storage.dtype}) has no ${name}.`, 'Bind it whole.');
+  if (plane === undefined)
+    throw new ShapeError(`'${storage.name}' (${storage.dtype}) has no ${name}.`, 'Bind it whole.');
   return plane;
 }
 

@@ -60,18 +60,25 @@ export function fromBfloatBits(bits: number): number {
 export function packMatrix(values: ArrayLike<number>, shape: readonly [number, number], dtype: Dtype): HostTensor {
   const [rows, width] = shape;
   if (values.length !== rows * width) {
-    throw new ShapeError(`A (${rows}, ${width}) matrix has ${rows * width} values; found ${values.length}.`, 'Give them row by row.');
+    throw new ShapeError(
+      `A (${rows}, ${width}) matrix has ${rows * width} values; found ${values.length}.`,
+      'Give them row by row.',
+    );
   }
   const rowStride = matrixRowStride(dtype, width);
   if (dtype === 'f32') {
     const data = new Float32Array(rows * rowStride);
     for (let row = 0; row < rows; row++) {
-      for (let column = 0; column < width; column++) data[row * rowStride + column] = values[row * width + column] ?? NaN;
+      for (let column = 0; column < width; column++)
+        data[row * rowStride + column] = values[row * width + column] ?? NaN;
     }
     return { data, shape, dtype, rowStride };
   }
   if (dtype !== 'f16' && dtype !== 'bf16') {
-    throw new ShapeError(`Matrices are packed as f32, f16 or bf16; found ${dtype}.`, 'Quantize with the tools of the weights.');
+    throw new ShapeError(
+      `Matrices are packed as f32, f16 or bf16; found ${dtype}.`,
+      'Quantize with the tools of the weights.',
+    );
   }
   const convert = dtype === 'f16' ? toHalfBits : toBfloatBits;
   const halves = new Uint16Array(rows * rowStride);

@@ -280,10 +280,16 @@ export class Recording {
 export function columns(tensor: TensorRef, from: number, to: number): TensorRef {
   const [rows, width] = tensor.shape;
   if (tensor.shape.length !== 2 || rows === undefined || width === undefined) {
-    throw new ShapeError(`Columns are taken of a (rows, width) tensor; found ${formatShape(tensor.shape)}.`, 'Reshape it.');
+    throw new ShapeError(
+      `Columns are taken of a (rows, width) tensor; found ${formatShape(tensor.shape)}.`,
+      'Reshape it.',
+    );
   }
   if (from < 0 || to <= from || to > maximumSize(width)) {
-    throw new ShapeError(`Columns ${from} to ${to} are outside a width of ${sizeKey(width)}.`, 'Use 0 <= from < to <= width.');
+    throw new ShapeError(
+      `Columns ${from} to ${to} are outside a width of ${sizeKey(width)}.`,
+      'Use 0 <= from < to <= width.',
+    );
   }
   return { ...tensor, shape: [rows, to - from], offset: addSize(tensor.offset, from), rowWidth: to - from };
 }
@@ -292,7 +298,10 @@ export function columns(tensor: TensorRef, from: number, to: number): TensorRef 
 export function rowsOf(tensor: TensorRef, from: Size, count: Size): TensorRef {
   const width = tensor.shape[1];
   if (tensor.shape.length !== 2 || width === undefined) {
-    throw new ShapeError(`Rows are taken of a (rows, width) tensor; found ${formatShape(tensor.shape)}.`, 'Reshape it.');
+    throw new ShapeError(
+      `Rows are taken of a (rows, width) tensor; found ${formatShape(tensor.shape)}.`,
+      'Reshape it.',
+    );
   }
   const offset = addSize(tensor.offset, multiplySize(from, tensor.rowStride));
   return { ...tensor, shape: [count, width], offset };

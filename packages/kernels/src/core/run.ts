@@ -13,7 +13,9 @@ export type KernelInputs = Readonly<Record<string, TensorRef | undefined>>;
 export type Kernel<I, O, R> = (recording: Recording, inputs: I, options: O) => R;
 
 /** The same shape of inputs or results with host values in place of recorded tensors. */
-export type HostValues<T> = T extends TensorRef ? HostTensor : { [K in keyof T]: T[K] extends TensorRef | undefined ? HostTensor | Extract<T[K], undefined> : T[K] };
+export type HostValues<T> = T extends TensorRef
+  ? HostTensor
+  : { [K in keyof T]: T[K] extends TensorRef | undefined ? HostTensor | Extract<T[K], undefined> : T[K] };
 
 export interface RunOptions {
   readonly force?: ForcedChoices;
@@ -92,7 +94,12 @@ function compact(host: HostTensor, ref: TensorRef): HostTensor {
   if (ref.dtype !== 'f32' && ref.dtype !== 'u32' && ref.dtype !== 'i32') return { ...host, shape };
   const count = shape.reduce((product, size) => product * size, 1);
   const rows = count / ref.rowWidth;
-  const data = host.data instanceof Float32Array ? new Float32Array(count) : host.data instanceof Int32Array ? new Int32Array(count) : new Uint32Array(count);
+  const data =
+    host.data instanceof Float32Array
+      ? new Float32Array(count)
+      : host.data instanceof Int32Array
+        ? new Int32Array(count)
+        : new Uint32Array(count);
   for (let row = 0; row < rows; row++) {
     const from = maximumSize(ref.offset) + row * ref.rowStride;
     data.set(host.data.subarray(from, from + ref.rowWidth), row * ref.rowWidth);

@@ -46,7 +46,9 @@ export interface Shader<
   readonly paramsBinding: number | undefined;
   readonly paramsSize: number;
   readonly params: Readonly<Record<Params, { readonly type: ParamType; readonly offset: number }>>;
-  readonly overrides: Readonly<Record<Overrides, { readonly type: string; readonly default: number | boolean | undefined }>>;
+  readonly overrides: Readonly<
+    Record<Overrides, { readonly type: string; readonly default: number | boolean | undefined }>
+  >;
   /** Link-time constants: declarations whose value is set when the pipeline is made (array sizes need this). */
   readonly constants: Readonly<Record<Constants, { readonly declaration: string; readonly type: string }>>;
   /** Axes of variation; on each, choices stand best first and the last needs nothing. */
