@@ -4,7 +4,7 @@ import { buildPackages, publintPackages } from './packages.mjs';
 import { gpuEnvironment } from './software-gpu.mjs';
 import { TaskError, execute, executeTool, isMain, main, root } from './workspace.mjs';
 
-const tasks = { build, check, lint, test, demo, bench, docs };
+const tasks = { build, check, lint, test, demo, page, bench, docs };
 
 /** Links and reflects the shaders; the generator itself skips those that did not change. */
 const generateShaders = () =>
@@ -47,6 +47,12 @@ async function demo(args) {
     'packages/checkpoints/models/hybrid',
     ...(args.length > 0 ? args : prompt),
   ]);
+}
+
+/** Serves examples/playground for a browser on this machine. Arguments go to vite: --port 8080, --host ... */
+function page(args) {
+  generateShaders();
+  executeTool('vite', ['examples/playground', ...args]);
 }
 
 async function bench(args) {

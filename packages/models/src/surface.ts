@@ -24,7 +24,7 @@ export { GOLDEN_TOLERANCE, readGolden, verifyModel } from './generation/verify.t
 export type { Golden, Verification } from './generation/verify.ts';
 export { buildDecode, buildPrefill, buildSample } from './graph/build.ts';
 export type { BuildOptions, PrefillHead } from './graph/build.ts';
-export { cacheBytesPerToken, stateTensors } from './graph/names.ts';
+export { cacheBytesPerToken, stateBytesOf, stateTensors } from './graph/names.ts';
 export type { CacheDtype, StateTensor } from './graph/names.ts';
 export { createRandomModel } from './load_model.ts';
 export type { CheckpointEntry, LoadOptions, LoadProgress, RandomModelOptions } from './load_model.ts';

@@ -48,11 +48,14 @@ export class ReadbackRing {
     pass.end();
     encoder.copyBufferToBuffer(this.#source.buffer, this.#source.byteOffset, staging, 0, staging.size);
     device.gpu.queue.submit([encoder.finish()]);
-    await device.mapForReading(staging);
-    const values = new Uint32Array(staging.getMappedRange().slice(0));
-    staging.unmap();
-    this.#free.push(staging);
-    return values;
+    try {
+      await device.mapForReading(staging);
+      return new Uint32Array(staging.getMappedRange().slice(0));
+    } finally {
+      // Unmapping what was never mapped does nothing.
+      staging.unmap();
+      this.#free.push(staging);
+    }
   }
 
   dispose(): void {

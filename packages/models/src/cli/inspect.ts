@@ -1,5 +1,5 @@
 import { openFolder } from '../node.ts';
-import { cacheBytesPerToken, parseConfig, stateTensors, weightsOf } from '../surface.ts';
+import { cacheBytesPerToken, parseConfig, stateBytesOf, weightsOf } from '../surface.ts';
 import type { ModelSpec } from '../surface.ts';
 import { openCheckpoint } from '../weights/folder.ts';
 import { formatBytes } from './terminal.ts';
@@ -12,9 +12,6 @@ export async function inspect(path: string, flags: { readonly json?: boolean }):
     const { spec } = parsed;
     const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
     const parameters = weightsOf(parsed).reduce((sum, { shape }) => sum + count(shape), 0);
-    const stateBytes = stateTensors(spec, 1, 1, 'f16')
-      .filter(({ kind }) => kind === 'state')
-      .reduce((sum, { shape }) => sum + 4 * count(shape), 0);
     const facts = {
       family: spec.family,
       layers: layerPattern(spec),
@@ -22,7 +19,7 @@ export async function inspect(path: string, flags: { readonly json?: boolean }):
       vocabSize: spec.vocabSize,
       parameters,
       contextLength: spec.contextLength ?? null,
-      stateBytes,
+      stateBytes: stateBytesOf(spec),
       kvBytesPerToken: cacheBytesPerToken(spec, 'f16'),
       storedAs: [...new Set([...checkpoint.source.tensors.values()].map(({ dtype }) => dtype))],
     };

@@ -15,7 +15,10 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal;
 }
 
-/** One token and the text that it settled (often its own, `''` while a character is incomplete). */
+/**
+ * One token and the text that it settled (often its own, `''` while a character is incomplete). Where the text ends
+ * inside a character, one more piece with the last token again brings what was held back: count with `result.tokens`.
+ */
 export interface GeneratedPiece {
   readonly text: string;
   readonly token: number;

@@ -1,6 +1,6 @@
 import type { Capabilities } from '@mambalab/kernels';
 import { ArgumentError, UnsupportedModelError } from '@mambalab/kernels';
-import { cacheBytesPerToken } from '../graph/names.ts';
+import { cacheBytesPerToken, stateBytesOf } from '../graph/names.ts';
 import type { ModelSpec } from '../spec/model_spec.ts';
 import type { ChatMessage, ChatTemplate } from '../text/chat_template.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -16,7 +16,7 @@ import { verifyModel } from './verify.ts';
 /** A text, token ids, or a conversation. */
 export type Prompt = string | readonly number[] | readonly ChatMessage[];
 
-/** Bytes on the GPU, for one sequence, as allocated. */
+/** Bytes on the GPU, for one sequence, as allocated (its states also before there is one). */
 export interface ModelMemory {
   readonly weightsBytes: number;
   /** Recurrent states: constant, however long the sequence. */
@@ -84,7 +84,7 @@ export class Model {
 
   memory(): ModelMemory {
     const sequence = this.#idle ?? [...this.#lent][0];
-    const { stateBytes, kvBytes } = sequence?.bytes() ?? { stateBytes: 0, kvBytes: 0 };
+    const { stateBytes, kvBytes } = sequence?.bytes() ?? { stateBytes: stateBytesOf(this.spec), kvBytes: 0 };
     return {
       weightsBytes: this.runtime.weightsBytes,
       stateBytes,

@@ -50,6 +50,13 @@ export function hasAttention(spec: ModelSpec): boolean {
   return spec.layers.some(({ blocks }) => blocks.some((block) => block.kind === 'attention'));
 }
 
+/** Bytes of the recurrent states of one sequence: constant, however long it is. */
+export function stateBytesOf(spec: ModelSpec): number {
+  return stateTensors(spec, 1, 1, 'f32')
+    .filter(({ kind }) => kind === 'state')
+    .reduce((sum, { shape }) => sum + 4 * shape.reduce((product, size) => product * size, 1), 0);
+}
+
 /** Bytes that one token adds to the KV caches of one sequence. */
 export function cacheBytesPerToken(spec: ModelSpec, cacheDtype: CacheDtype): number {
   let values = 0;
