@@ -1,7 +1,7 @@
 import type { Device } from './device.ts';
 import { BUFFER_USAGE } from './device.ts';
 import { WebGPUUnavailableError } from './errors.ts';
-import type { BoundPlan } from './executor.ts';
+import type { BoundPlan } from './plan.ts';
 import type { SizeValues } from './size.ts';
 
 /** GPU time of one dispatch of a plan. */
@@ -96,7 +96,7 @@ export async function profilePlan(bound: BoundPlan, sizes: SizeValues = {}): Pro
   plan.setSizes(sizes);
   const { dispatches } = plan.recording;
   const bodies = dispatches.map((_, index) => (pass: GPUComputePassEncoder) => bound.encodeOne(pass, index));
-  const microseconds = passMicroseconds(await timePasses(plan.executor.device, bodies));
+  const microseconds = passMicroseconds(await timePasses(plan.owner.device, bodies));
   return dispatches.map(({ label, shader }, index) => ({
     label,
     shader: shader.name,

@@ -1,7 +1,7 @@
 import type { Device } from './device.ts';
 import { BUFFER_USAGE } from './device.ts';
 import { ArgumentError } from './errors.ts';
-import type { BoundPlan } from './executor.ts';
+import type { BoundPlan } from './plan.ts';
 import type { Tensor } from './tensor.ts';
 
 /**
