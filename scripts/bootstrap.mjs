@@ -46,6 +46,8 @@ export function bootstrap() {
   const frozen = existsSync(lockfile) ? ['--frozen-lockfile'] : ['--no-frozen-lockfile'];
   say(`installing dependencies with ${[command, ...prefix].join(' ')}`);
   const settings = [
+    // On a first install pnpm warns of commands that the build makes only later.
+    '--loglevel=error',
     // A node_modules that npm or another pnpm left is replaced without a question.
     '--config.confirmModulesPurge=false',
     // Install scripts of packages stay unrun, as pnpm-workspace.yaml wants; later pnpm versions call that an error.

@@ -37,15 +37,20 @@ function test(args) {
   executeTool('vitest', ['run', ...args]);
 }
 
-/** Writes a story with the hybrid checkpoint. Arguments replace the prompt and its options. */
+/** Writes a story with the hybrid checkpoint. Arguments: a prompt of your own, and options of `mambalab generate`. */
 async function demo(args) {
-  const prompt = ['Once upon a time there was a little princess who', '--max-tokens', '64'];
+  const prompt =
+    args[0] === undefined || args[0].startsWith('-') ? ['Once upon a time there was a little princess who'] : [];
+  // Greedy output of so small a model loops; a later option overrides an earlier one.
+  const options = ['--max-tokens', '96', '--temperature', '0.7', '--seed', '1'];
   build([]);
   await onGpu('the demo', [
     'packages/models/dist/cli.js',
     'generate',
     'packages/checkpoints/models/hybrid',
-    ...(args.length > 0 ? args : prompt),
+    ...options,
+    ...prompt,
+    ...args,
   ]);
 }
 

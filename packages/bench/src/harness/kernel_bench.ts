@@ -1,4 +1,4 @@
-import type { HostTensor, Recording, TensorRef } from '@mambalab/kernels';
+import type { Recording, TensorRef } from '@mambalab/kernels';
 
 /** A random input, made on the device or the host by the harness. */
 export interface RandomInput {
@@ -39,8 +39,6 @@ export interface KernelBench {
   };
   readonly cases: readonly KernelCase[];
 }
-
-export type { HostTensor };
 
 /** The tensor of that name. @throws Error if the case does not declare it */
 export function input(inputs: Readonly<Record<string, TensorRef>>, name: string): TensorRef {
