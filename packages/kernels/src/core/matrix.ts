@@ -183,12 +183,18 @@ export function chooseVector(
     // 22 ms with 32 for four outputs, 3.9 ms with 4 for four.
     return { WORKGROUP_SIZE: 4 * xRows, ROWS: 4, X_ROWS: xRows };
   }
+  // Swept on an H200 over the matrices of models from 130M to 8B, f16: long rows want a workgroup of their own, short
+  // ones a subgroup that makes several outputs (docs/performance.md has the table).
   const loads = Math.ceil(inner / (dtype === 'f32' ? 4 : 8));
-  // About four 16-byte loads of each row for an invocation: enough to unroll, few enough to keep many in flight.
-  let size = 32;
-  while (size < 256 && size * 4 < loads) size *= 2;
-  return { WORKGROUP_SIZE: size, ROWS: outputs >= 4096 ? 4 : outputs >= 2048 ? 2 : 1, X_ROWS: xRows };
+  if (loads <= SHORT_ROW && outputs >= 2048) {
+    return { WORKGROUP_SIZE: 32, ROWS: outputs >= 8192 ? 4 : 2, X_ROWS: xRows };
+  }
+  const long = loads >= 2048 || (loads >= 1024 && outputs < 4096);
+  return { WORKGROUP_SIZE: long ? 128 : 64, ROWS: 1, X_ROWS: xRows };
 }
+
+/** 16-byte loads of a row that 32 invocations handle well: 2560 values of f16. */
+const SHORT_ROW = 320;
 
 /** Grid of a matrix-vector shader whose workgroups make `perWorkgroup` outputs each. */
 export function vectorGrid(
