@@ -37,6 +37,9 @@ export function importsOf(path: string): string[] {
 export const PASSES: Readonly<Record<string, string>> = {
   'attention/attention_combine': 'attention/attention_step',
   'mlp/fused_mlp_step': 'mlp/fused_mlp',
+  'ssm/mamba2_output_step': 'ssm/mamba2_decode_step',
+  'ssm/mamba2_project_step': 'ssm/mamba2_decode_step',
+  'ssm/mamba2_update_step': 'ssm/mamba2_decode_step',
   'ssm/ssd_chunk_carry': 'ssm/ssd_chunk_scan',
   'ssm/ssd_chunk_cumsum': 'ssm/ssd_chunk_scan',
   'ssm/ssd_chunk_output': 'ssm/ssd_chunk_scan',

@@ -6,6 +6,7 @@
 // Requirements: none; the vec4 loads need N and the offsets and strides of B, C and the state in multiples of 4.
 //! axis simd: subgroups(subgroups) | baseline
 //! axis load: vec4 | scalar
+import package::shared::lane_sums::{LANES, sumOverLanes};
 import package::shared::time_step::{timeStep, logDecay};
 @if(simd_subgroups) enable subgroups;
 
@@ -30,8 +31,6 @@ struct Params {
 }
 
 const WORKGROUP_SIZE: u32 = 128u;
-// A power of two up to 32.
-override LANES: u32 = 32u;
 override HAS_BIAS: bool = false;
 override HAS_SKIP: bool = false;
 override SOFTPLUS: bool = true;
@@ -58,35 +57,6 @@ override SOFTPLUS: bool = true;
 @group(0) @binding(7) var<storage, read_write> state: array<Value>;
 // (B, H, P)
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
-
-var<workgroup> partials: array<f32, WORKGROUP_SIZE>;
-
-// Sum over the LANES invocations of a row; every invocation of the workgroup calls it.
-@if(simd_subgroups)
-fn rowSum(value: f32, local: u32, subgroupSize: u32) -> f32 {
-  var sum = value;
-  let width = min(LANES, subgroupSize);
-  for (var mask = 1u; mask < width; mask <<= 1u) { sum += subgroupShuffleXor(sum, mask); }
-  if (LANES > subgroupSize) {
-    // Invocations are numbered subgroup by subgroup, as on every driver in use.
-    partials[local] = sum;
-    workgroupBarrier();
-    let first = (local / LANES) * LANES;
-    sum = 0.0;
-    for (var lane = 0u; lane < LANES; lane += width) { sum += partials[first + lane]; }
-  }
-  return sum;
-}
-@else
-fn rowSum(value: f32, local: u32, subgroupSize: u32) -> f32 {
-  partials[local] = value;
-  workgroupBarrier();
-  for (var distance = LANES / 2u; distance > 0u; distance >>= 1u) {
-    if (local % LANES < distance) { partials[local] += partials[local + distance]; }
-    workgroupBarrier();
-  }
-  return partials[(local / LANES) * LANES];
-}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
@@ -127,7 +97,7 @@ fn main(
       }
     }
   }
-  var total = rowSum(sum, local, subgroupSize);
+  var total = sumOverLanes(sum, local, subgroupSize);
   if (inside && local % LANES == 0u) {
     if (HAS_SKIP) { total += D[head] * input; }
     y[row] = total;

@@ -23,6 +23,12 @@ export { ssdScan } from './ssm/ssd_scan.ts';
 export { ssdChunkScan, type SsdChunkScanOptions } from './ssm/ssd_chunk_scan.ts';
 export { ssdStep, type SsdStepOptions } from './ssm/ssd_step.ts';
 export {
+  mamba2DecodeStep,
+  type Mamba2DecodeStepInputs,
+  type Mamba2DecodeStepOptions,
+  type Mamba2DecodeStepResult,
+} from './ssm/mamba2_decode_step.ts';
+export {
   selectiveScan,
   type SelectiveScanInputs,
   type SelectiveScanOptions,

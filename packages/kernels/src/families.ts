@@ -26,6 +26,20 @@ export { ssdChunkScan } from './ssm/ssd_chunk_scan.ts';
 export type { SsdChunkScanInputs, SsdChunkScanOptions, SsdChunkScanResult } from './ssm/ssd_chunk_scan.ts';
 export { ssdStep } from './ssm/ssd_step.ts';
 export type { SsdStepInputs, SsdStepOptions } from './ssm/ssd_step.ts';
+export { mamba2DecodeStep } from './ssm/mamba2_decode_step.ts';
+export type { Mamba2DecodeStepInputs, Mamba2DecodeStepOptions } from './ssm/mamba2_decode_step.ts';
+export { fitsMamba2DecodeStep } from './ssm/mamba2.ts';
+export type { Mamba2DecodeSizes } from './ssm/mamba2.ts';
+export { mamba2ProjectStep } from './ssm/mamba2_project_step.ts';
+export type { Mamba2ProjectStepInputs, Mamba2ProjectStepOptions } from './ssm/mamba2_project_step.ts';
+export { mamba2UpdateStep } from './ssm/mamba2_update_step.ts';
+export type {
+  Mamba2UpdateStepInputs,
+  Mamba2UpdateStepOptions,
+  Mamba2UpdateStepResult,
+} from './ssm/mamba2_update_step.ts';
+export { mamba2OutputStep } from './ssm/mamba2_output_step.ts';
+export type { Mamba2OutputStepInputs, Mamba2OutputStepOptions } from './ssm/mamba2_output_step.ts';
 export { matvec } from './linear/matvec.ts';
 export type { MatvecInputs, MatvecOptions } from './linear/matvec.ts';
 export { linear } from './linear/linear.ts';

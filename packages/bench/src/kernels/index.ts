@@ -14,6 +14,7 @@ import { matvecBench } from './linear/matvec.bench.ts';
 import { fusedMlpBench } from './mlp/fused_mlp.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
+import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
 import { ssdChunkScanBench } from './ssm/ssd_chunk_scan.bench.ts';
 import { ssdStepBench } from './ssm/ssd_step.bench.ts';
 import { advanceBench } from './token/advance.bench.ts';
@@ -35,6 +36,7 @@ export const kernelBenches: readonly KernelBench[] = [
   causalConv1dStepBench,
   ssdChunkScanBench,
   ssdStepBench,
+  mamba2DecodeStepBench,
   ropeBench,
   ropeAppendBench,
   flashAttentionBench,

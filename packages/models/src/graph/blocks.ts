@@ -4,10 +4,12 @@ import {
   causalConv1d,
   causalConv1dStep,
   columns,
+  fitsMamba2DecodeStep,
   flashAttention,
   fusedMlp,
   gatedRmsNorm,
   linear,
+  mamba2DecodeStep,
   reshape,
   ropeAppend,
   ssdChunkScan,
@@ -45,6 +47,12 @@ function addMamba2(
 ): void {
   const { recording, length } = context;
   const { batch } = context.options;
+  if (
+    context.decoding &&
+    fitsMamba2DecodeStep({ ...spec, batch, hidden: context.options.spec.hiddenSize, taps: spec.convWidth })
+  ) {
+    return addMamba2Step(context, name, spec, input, residual);
+  }
   const { inner, conv } = mamba2Widths(spec);
   const { heads, headDim, groups, stateSize } = spec;
   const shared = groups * stateSize;
@@ -119,6 +127,47 @@ function addMamba2(
     recording,
     { x: gated, weight: context.weight(`${name}.outProjection`), ...(outBias && { bias: outBias }), residual },
     {},
+  );
+}
+
+/** One token: three dispatches for the layer. */
+function addMamba2Step(
+  context: GraphContext,
+  name: string,
+  spec: Mamba2Spec,
+  input: NormalizedInput,
+  residual: TensorRef,
+): void {
+  const { recording } = context;
+  const { batch } = context.options;
+  const { heads, headDim, stateSize } = spec;
+  const { conv } = mamba2Widths(spec);
+  const { inputs, options } = input.forProjection();
+  mamba2DecodeStep(
+    recording,
+    {
+      ...inputs,
+      inWeight: context.weight(`${name}.inProjection`),
+      inBias: context.optionalWeight(`${name}.inBias`),
+      convWeight: context.weight(`${name}.convWeight`),
+      convBias: context.optionalWeight(`${name}.convBias`),
+      convState: recording.external(`${name}.conv`, 'f32', [batch, spec.convWidth - 1, conv]),
+      A: context.weight(`${name}.A`),
+      dtBias: context.weight(`${name}.dtBias`),
+      D: context.weight(`${name}.dSkip`),
+      state: recording.external(`${name}.ssm`, 'f32', [batch, heads, headDim, stateSize]),
+      gateNorm: context.weight(`${name}.gateNorm`),
+      outWeight: context.weight(`${name}.outProjection`),
+      outBias: context.optionalWeight(`${name}.outBias`),
+      residual,
+    },
+    {
+      groups: spec.groups,
+      normGroups: spec.normGroups,
+      dtLimits: spec.dtLimits,
+      gateEps: spec.normEps,
+      ...options,
+    },
   );
 }
 
