@@ -170,11 +170,16 @@ export type VectorShape = {
   readonly X_ROWS: 1 | 2 | 4;
 };
 
-/** The shape for up to `rows` rows of x with an (outputs, inner) matrix. */
+/**
+ * The shape for up to `rows` rows of x with an (outputs, inner) matrix.
+ *
+ * @param gained whether x is multiplied with the weight of a norm, which is then read along with it
+ */
 export function chooseVector(
   rows: number,
   { dtype, outputs, inner }: MatrixView,
   capabilities: Capabilities,
+  gained: boolean,
 ): VectorShape {
   const xRows = rows <= 1 ? 1 : rows <= 2 ? 2 : 4;
   if (capabilities.software) {
@@ -183,12 +188,14 @@ export function chooseVector(
     // 22 ms with 32 for four outputs, 3.9 ms with 4 for four.
     return { WORKGROUP_SIZE: 4 * xRows, ROWS: 4, X_ROWS: xRows };
   }
-  // Swept on an H200 over the matrices of models from 130M to 8B, f16: long rows want a workgroup of their own, short
-  // ones a subgroup that makes several outputs (docs/performance.md has the table).
+  // Swept on an H200 over the matrices of models from 130M to 8B, f16 (docs/performance.md has the table): long rows
+  // want a workgroup of their own, short ones a subgroup that makes several outputs. With a gain, one output reads four
+  // times the bytes of its weights in x and gain, from the cache: four outputs share them.
   const loads = Math.ceil(inner / (dtype === 'f32' ? 4 : 8));
   if (loads <= SHORT_ROW && outputs >= 2048) {
     return { WORKGROUP_SIZE: 32, ROWS: outputs >= 8192 ? 4 : 2, X_ROWS: xRows };
   }
+  if (gained) return { WORKGROUP_SIZE: loads <= SHORT_ROW ? 64 : 128, ROWS: outputs >= 2048 ? 4 : 1, X_ROWS: xRows };
   const long = loads >= 2048 || (loads >= 1024 && outputs < 4096);
   return { WORKGROUP_SIZE: long ? 128 : 64, ROWS: 1, X_ROWS: xRows };
 }

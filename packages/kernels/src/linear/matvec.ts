@@ -45,7 +45,7 @@ export function matvec(recording: Recording, inputs: MatvecInputs, options: Matv
   requireVector('matvec', 'normWeight', normWeight, inner);
   const activation = activationNumber('matvec', options.activation);
   const { tensor: y, view } = productOutput(recording, 'matvec', [xRows.rows, outputs], { residual, out });
-  const shape = options.shape ?? chooseVector(most, matrix, recording.capabilities);
+  const shape = options.shape ?? chooseVector(most, matrix, recording.capabilities, normWeight !== undefined);
   const normOffset = normWeight?.offset ?? 0;
   recording.dispatch(matvecShader, {
     bindings: {

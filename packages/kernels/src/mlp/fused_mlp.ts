@@ -158,7 +158,7 @@ function recordTiles(recording: Recording, pass: Pass): void {
 function recordVector(recording: Recording, pass: Pass): void {
   const { x, rows, matrix, view, gate, normWeight, y } = pass;
   const { params, overrides } = common(pass);
-  const chosen = chooseVector(maximumSize(rows.rows), view, recording.capabilities);
+  const chosen = chooseVector(maximumSize(rows.rows), view, recording.capabilities, normWeight !== undefined);
   // A gate's outputs take two rows of weights each.
   const shape = gate !== undefined && chosen.ROWS === 1 ? { ...chosen, ROWS: 2 as const } : chosen;
   const normOffset = normWeight?.offset ?? 0;

@@ -66,7 +66,7 @@ export function mamba2OutputStep(
     'the offset of normWeight': normWeight.offset,
   });
   const { tensor: y, view } = productOutput(recording, KERNEL, [uRows.rows, matrix.outputs], { residual });
-  const shape = chooseVector(most, matrix, recording.capabilities);
+  const shape = chooseVector(most, matrix, recording.capabilities, true);
   recording.dispatch(mamba2OutputStepShader, {
     bindings: { u, squares, weight, normWeight, bias: bias ?? recording.placeholder(), y },
     params: {

@@ -75,7 +75,7 @@ export function mamba2ProjectStep(
     'The projection holds z, then what is convolved, then dt.',
   );
   const { tensor: y, view } = productOutput(recording, KERNEL, [xRows.rows, matrix.outputs], {});
-  const shape = chooseVector(most, matrix, recording.capabilities);
+  const shape = chooseVector(most, matrix, recording.capabilities, normWeight !== undefined);
   recording.dispatch(mamba2ProjectStepShader, {
     bindings: {
       x,
