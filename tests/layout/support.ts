@@ -35,6 +35,8 @@ export function importsOf(path: string): string[] {
 
 /** Shaders that are one part of a kernel, with the stem of that kernel. */
 export const PASSES: Readonly<Record<string, string>> = {
+  'linear/matmul_matrix': 'linear/matmul',
+  'mlp/fused_mlp_matrix': 'mlp/fused_mlp',
   'attention/attention_combine': 'attention/attention_step',
   'mlp/fused_mlp_step': 'mlp/fused_mlp',
   'ssm/mamba2_output_step': 'ssm/mamba2_decode_step',

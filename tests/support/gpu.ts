@@ -1,6 +1,8 @@
 import type { Device, ForcedChoices } from '@mambalab/kernels';
+import { hasRequirement } from '@mambalab/kernels';
 import { requestDevice } from '@mambalab/kernels/node';
 import { afterAll } from 'vitest';
+import { matmulMatrixShader } from '../../packages/kernels/src/generated/linear/matmul_matrix.ts';
 
 /** One device for a test file. A missing adapter is a failure, never a skip. */
 export async function openTestDevice(): Promise<Device> {
@@ -8,6 +10,10 @@ export async function openTestDevice(): Promise<Device> {
   afterAll(() => device.dispose());
   return device;
 }
+
+/** Whether the device can run the products that use matrix units. */
+export const hasMatrixUnits = (device: Device): boolean =>
+  matmulMatrixShader.requires.every((need) => hasRequirement(device.capabilities, need));
 
 /** The choices on the axis `simd` that this device can run: every kernel is tested with each of them forced. */
 export function simdChoices(device: Device): readonly ForcedChoices[] {

@@ -7,7 +7,7 @@
 //! axis weight: f32 | f16 | bf16
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::tile::{THREADS_M, THREADS_N, THREAD_ROWS, THREAD_COLUMNS, TILE_K, Sums, stageX, stageW, multiplyTiles};
+import package::shared::tile::{THREADS_M, THREADS_N, THREAD_ROWS, THREAD_COLUMNS, TILE_K, Sums, stageX, stageW, multiplyTiles, placeOf};
 import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
 
 struct Params {
@@ -42,22 +42,22 @@ override HAS_RESIDUAL: bool = false;
 @if(access_vector) @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
 @if(access_scalar) @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-// x[row, k .. k + 3], zero outside of the matrix: what lies behind a row may be anything, NaN included.
-fn loadX(row: u32, k: u32) -> vec4<f32> {
-  if (row >= params.rows || k >= params.inner) { return vec4<f32>(0.0); }
-  let start = params.xOffset + row * params.xStride;
-  let left = params.inner - k;
-  @if(access_vector) let values = x[(start + k) / 4u];
-  @if(access_scalar) let last = start + params.inner - 1u;
-  @if(access_scalar) let values = vec4<f32>(x[start + k], x[min(start + k + 1u, last)], x[min(start + k + 2u, last)], x[min(start + k + 3u, last)]);
-  return select(vec4<f32>(0.0), values, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left));
+// x[k .. k + 3] of the row from `start`; what lies behind the row's end may be anything and is masked when it is staged.
+fn loadX(start: u32, k: u32) -> vec4<f32> {
+  let last = params.inner - 1u;
+  @if(access_vector) return x[(start + min(k, last)) / 4u];
+  @if(access_scalar) return vec4<f32>(x[start + min(k, last)], x[start + min(k + 1u, last)], x[start + min(k + 2u, last)], x[start + min(k + 3u, last)]);
 }
 
-// One load of row `row` of the gate or of up, zero outside of the matrix.
-fn loadWeight(fromGate: bool, row: u32, k: u32) -> vec4<u32> {
-  if (row >= params.outputs || k >= params.inner) { return vec4<u32>(0u); }
-  if (fromGate) { return gate[(params.gateOffset + row * params.gateStride + k) / VALUES_PER_LOAD]; }
-  return up[(params.upOffset + row * params.upStride + k) / VALUES_PER_LOAD];
+// Zero from params.inner on.
+fn masked(values: vec4<f32>, k: u32) -> vec4<f32> {
+  return select(vec4<f32>(0.0), values, vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.inner));
+}
+
+// One load of the gate or of up.
+fn loadWeight(fromGate: bool, at: u32) -> vec4<u32> {
+  if (fromGate) { return gate[at / VALUES_PER_LOAD]; }
+  return up[at / VALUES_PER_LOAD];
 }
 
 // Writes scale * sums, which are activated already.
@@ -106,9 +106,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let wStages = other < THREADS_N * THREAD_COLUMNS / 4u * (TILE_K / VALUES_PER_LOAD);
   let wBlock = other / (TILE_K / VALUES_PER_LOAD);
   let wK = other % (TILE_K / VALUES_PER_LOAD) * VALUES_PER_LOAD;
-  let xRow = tileRow + xBlock * 4u;
+  // Rows beyond the last one repeat it; their sums are not written.
+  let lanes = vec4<u32>(0u, 1u, 2u, 3u);
+  let xRows = min(tileRow + xBlock * 4u + lanes, vec4<u32>(params.rows - 1u));
+  let xStarts = params.xOffset + xRows * params.xStride;
   let fromGate = GATED && wBlock < THREADS_N;
-  let wRow = tileColumn + select(wBlock, wBlock % THREADS_N, GATED) * 4u;
+  let wRows = min(tileColumn + select(wBlock, wBlock % THREADS_N, GATED) * 4u + lanes, vec4<u32>(params.outputs - 1u));
+  let wStarts = select(params.upOffset + wRows * params.upStride, params.gateOffset + wRows * params.gateStride, vec4<bool>(fromGate));
+  let place = placeOf(local);
 
   var sums: Sums;
   var xs: mat4x4<f32>;
@@ -120,6 +125,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   for (var tile = 0u; tile <= tiles; tile++) {
     if (tile > 0u) {
       workgroupBarrier();
+      if (tile == tiles) {
+        // The last tile may reach beyond K: zeros of x meet weights that are finite.
+        let k = (tile - 1u) * TILE_K + xK;
+        xs = mat4x4<f32>(masked(xs[0], k), masked(xs[1], k), masked(xs[2], k), masked(xs[3], k));
+      }
       if (xStages) { stageX(xBlock, xK, xs); }
       if (wStages) {
         stageW(wBlock, wK, mat4x4<f32>(unpackLow(w0), unpackLow(w1), unpackLow(w2), unpackLow(w3)));
@@ -130,20 +140,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (tile < tiles) {
       let k = tile * TILE_K;
       if (xStages) {
-        xs = mat4x4<f32>(loadX(xRow, k + xK), loadX(xRow + 1u, k + xK), loadX(xRow + 2u, k + xK), loadX(xRow + 3u, k + xK));
+        xs = mat4x4<f32>(loadX(xStarts.x, k + xK), loadX(xStarts.y, k + xK), loadX(xStarts.z, k + xK), loadX(xStarts.w, k + xK));
       }
       if (wStages) {
-        w0 = loadWeight(fromGate, wRow, k + wK);
-        w1 = loadWeight(fromGate, wRow + 1u, k + wK);
-        w2 = loadWeight(fromGate, wRow + 2u, k + wK);
-        w3 = loadWeight(fromGate, wRow + 3u, k + wK);
+        let at = min(k + wK, params.inner - 1u);
+        w0 = loadWeight(fromGate, wStarts.x + at);
+        w1 = loadWeight(fromGate, wStarts.y + at);
+        w2 = loadWeight(fromGate, wStarts.z + at);
+        w3 = loadWeight(fromGate, wStarts.w + at);
       }
     }
-    if (tile > 0u) { multiplyTiles(&sums, local / THREADS_N, local % THREADS_N); }
+    if (tile > 0u) { multiplyTiles(&sums, place); }
   }
 
-  let row = tileRow + local / THREADS_N * 4u;
-  let column = tileColumn + local % THREADS_N * 4u;
+  let row = tileRow + place.x * 4u;
+  let column = tileColumn + place.y * 4u;
   if (GATED) {
     writeGated(row, column, sums.upperLeft, sums.upperRight);
     if (THREAD_ROWS == 8u) { writeGated(row + 4u * THREADS_M, column, sums.lowerLeft, sums.lowerRight); }

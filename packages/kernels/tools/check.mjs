@@ -1,6 +1,7 @@
 // Compiles linked shaders with Dawn's own compiler and no driver (its null backend), so that a mistake shows at build
 // time on any machine. The device has WebGPU's default limits: a variant that needs more must declare it.
 import { create } from 'webgpu';
+import { isFeature } from './shader-source.mjs';
 
 export async function openChecker() {
   const gpu = create(['backend=null', 'enable-dawn-features=allow_unsafe_apis']);
@@ -20,7 +21,7 @@ export async function openChecker() {
     instance: gpu,
     /** Throws with the compiler's messages if the text is wrong or needs more than the variant declares. */
     async check(label, code, requires) {
-      const features = requires.filter((need) => !need.includes('>='));
+      const features = requires.filter(isFeature);
       const device = await deviceFor(features);
       device.pushErrorScope('validation');
       const module = device.createShaderModule({ label, code });

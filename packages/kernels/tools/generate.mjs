@@ -82,7 +82,7 @@ function writtenModules() {
 
 /** The generated TypeScript of one shader, after linking, reflecting and compiling every variant. */
 async function moduleText(shader, sources, checker) {
-  const { axes, constants } = parseDirectives(shader.name, shader.text);
+  const { axes, constants, requires: always } = parseDirectives(shader.name, shader.text);
   const variants = [];
   let shape;
   for (const choices of allVariants(axes)) {
@@ -93,7 +93,8 @@ async function moduleText(shader, sources, checker) {
     } catch (error) {
       throw new Error(`${label}: ${error.message}`, { cause: error });
     }
-    const requires = axes.flatMap(({ axis, choices: all }) => all.find((c) => c.choice === choices[axis]).requires);
+    const chosen = axes.flatMap(({ axis, choices: all }) => all.find((c) => c.choice === choices[axis]).requires);
+    const requires = [...always, ...chosen];
     await checker.check(label, code, requires);
     const found = reflect(label, code);
     const common = JSON.stringify({
@@ -108,7 +109,14 @@ async function moduleText(shader, sources, checker) {
     shape ??= { common, found };
     variants.push({ choices, code, scalars: found.bindings.map(({ scalar }) => scalar) });
   }
-  return render(shader.name, axes, constantDeclarations(shader.name, constants, variants), shape.found, variants);
+  return render(
+    shader.name,
+    axes,
+    always,
+    constantDeclarations(shader.name, constants, variants),
+    shape.found,
+    variants,
+  );
 }
 
 function constantDeclarations(name, constants, variants) {
@@ -129,7 +137,7 @@ function union(names) {
   return names.length === 0 ? 'never' : names.map((name) => `'${name}'`).join(' | ');
 }
 
-function render(name, axes, constants, found, variants) {
+function render(name, axes, requires, constants, found, variants) {
   const depth = '../'.repeat(name.split('/').length);
   const identifier = name
     .split('/')
@@ -155,6 +163,7 @@ function render(name, axes, constants, found, variants) {
     constants: Object.fromEntries(
       constants.map(({ name: constant, type, declaration }) => [constant, { declaration, type }]),
     ),
+    requires,
     axes: Object.fromEntries(axes.map(({ axis, choices }) => [axis, choices])),
     variants: variants.map(({ choices, code }) => ({ choices, code })),
   };

@@ -3,20 +3,44 @@ import { link } from 'wesl';
 import { WgslReflect } from 'wgsl_reflect/wgsl_reflect.module.js';
 import { conditionsOf } from './shader-source.mjs';
 
-// Builtins and types of the experimental matrix extension, which neither tool knows: they are renamed to functions
-// and types that WESL can resolve, and get their names back in the linked text.
-const MATRIX_WORDS = /\b(subgroupMatrix\w+|subgroup_matrix_\w+)\b/g;
+// The words of the experimental matrix extension, which WESL cannot resolve. For linking they become declarations of a
+// module of stubs, named by their path so that no import is needed; in the linked text they get their names back.
+const MATRIX_WORD = /\b(subgroupMatrix\w+|subgroup_matrix_(?:left|right|result)|row_major|col_major)\b/g;
+const STUBS = 'matrix_stubs';
+const stubOf = (word) => `stub_of_${word}`;
+const stubText = (word) => `fn ${stubOf(word)}() { }`;
+// Module-scope names of matrix types, which the reflection library cannot read.
+const MATRIX_DECLARATION = /^alias \w+ = subgroup_matrix_[^;]*;$|^struct \w+ \{[^}]*subgroup_matrix_[^}]*\}$/gm;
+// A stub as the linker prints it.
+const STUB_DECLARATION = /^fn stub_of_\w+\(\)\s*\{\s*\}$/gm;
+
+/** The sources with matrix words replaced, and the module that declares what replaces them. */
+function hideMatrixWords(sources) {
+  const words = new Set();
+  const hidden = Object.entries(sources).map(([path, text]) => {
+    const lines = text.split('\n').map((line) => {
+      const [code, ...comment] = line.split('//');
+      const renamed = (code ?? '').replace(MATRIX_WORD, (word) => {
+        words.add(word);
+        return `package::${STUBS}::${stubOf(word)}`;
+      });
+      return [renamed, ...comment].join('//');
+    });
+    return [path, lines.join('\n')];
+  });
+  return { ...Object.fromEntries(hidden), [`${STUBS}.wgsl`]: [...words].sort().map(stubText).join('\n') };
+}
+
+const restoreMatrixWords = (code) => code.replace(STUB_DECLARATION, '').replace(/\bstub_of_(\w+)/g, '$1');
 
 /** Linked, deterministic WGSL of one variant: no imports, no conditions, no comments, no unused declarations. */
 export async function linkVariant(shader, sources, axes, variant) {
-  const matrix = MATRIX_WORDS.test(shader.text);
-  if (matrix) throw new Error(`${shader.name}: subgroup matrices are not supported by the linker yet`);
   const linked = await link({
-    weslSrc: sources,
+    weslSrc: hideMatrixWords(sources),
     rootModuleName: shader.name,
     conditions: conditionsOf(axes, variant),
   });
-  return linked.dest
+  return restoreMatrixWords(linked.dest)
     .split('\n')
     .map((line) => line.replace(/\/\/.*$/, '').trimEnd())
     .filter((line) => line.trim() !== '')
@@ -33,7 +57,7 @@ function interfaceOf(code) {
   let rest = code;
   for (;;) {
     const start = /^(?:@compute[^\n]*?\s)?fn (\w+)/m.exec(rest);
-    if (start === null) return out + rest;
+    if (start === null) return (out + rest).replace(MATRIX_DECLARATION, '');
     const open = rest.indexOf('{', start.index);
     let depth = 1;
     let end = open + 1;

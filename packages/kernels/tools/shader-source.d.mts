@@ -11,7 +11,15 @@ export interface ShaderAxis {
 
 export function readShaders(root: string): ShaderSource[];
 export function isShared(name: string): boolean;
-export function parseDirectives(name: string, text: string): { axes: ShaderAxis[]; constants: string[] };
+export function parseDirectives(
+  name: string,
+  text: string,
+): {
+  axes: ShaderAxis[];
+  constants: string[];
+  requires: string[];
+};
+export function isFeature(need: string): boolean;
 export function allVariants(axes: readonly ShaderAxis[]): Record<string, string>[];
 export function conditionsOf(
   axes: readonly ShaderAxis[],

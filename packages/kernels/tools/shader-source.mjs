@@ -2,6 +2,7 @@
 //
 //   //! axis weight: f32 | f16 | bf16            choices, best first; the condition `weight_f16` is true in one of them
 //   //! axis simd: subgroups(subgroups) | baseline   in brackets what the device must have
+//   //! requires subgroups, shader-f16        what the device must have for any variant
 //   //! constant HEAD_DIM                        a `const` whose value the host sets when it makes the pipeline
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -21,31 +22,43 @@ export const isShared = (name) => name.startsWith('shared/');
 export function parseDirectives(name, text) {
   const axes = [];
   const constants = [];
+  const requires = [];
   for (const line of text.split('\n')) {
     const match = /^\/\/!\s*(\w+)\s+(\w+)\s*(?::\s*(.*))?$/.exec(line.trim());
     if (!line.trim().startsWith('//!')) continue;
+    const needs = /^\/\/!\s*requires\s+(.+)$/.exec(line.trim());
+    if (needs !== null) {
+      requires.push(...listed(needs[1]));
+      continue;
+    }
     if (match === null) throw new Error(`${name}: cannot read the directive "${line}"`);
     const [, kind, subject, rest] = match;
     if (kind === 'axis') axes.push({ axis: subject, choices: parseChoices(name, subject, rest ?? '') });
     else if (kind === 'constant') constants.push(subject);
     else throw new Error(`${name}: unknown directive "${kind}"`);
   }
-  return { axes, constants };
+  return { axes, constants, requires };
 }
 
 function parseChoices(name, axis, text) {
   const choices = text.split('|').map((part) => {
     const match = /^([\w-]+)(?:\(([^)]*)\))?$/.exec(part.trim());
     if (match === null) throw new Error(`${name}: cannot read the choice "${part}" of axis ${axis}`);
-    const requires = (match[2] ?? '')
-      .split(',')
-      .map((need) => need.trim())
-      .filter((need) => need !== '');
-    return { choice: match[1], requires };
+    return { choice: match[1], requires: listed(match[2] ?? '') };
   });
   if (choices.at(-1).requires.length > 0) throw new Error(`${name}: the last choice of axis ${axis} must need nothing`);
   return choices;
 }
+
+function listed(text) {
+  return text
+    .split(',')
+    .map((need) => need.trim())
+    .filter((need) => need !== '');
+}
+
+/** Whether a requirement is a feature to ask for, and not a limit, a subgroup size or a matrix shape. */
+export const isFeature = (need) => !/[=:]/.test(need);
 
 /** The product of all axes, each variant as { axis: choice }. */
 export function allVariants(axes) {

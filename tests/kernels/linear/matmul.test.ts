@@ -13,7 +13,7 @@ import {
 } from '@mambalab/kernels';
 import { matmul as reference } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice } from '../../support/gpu.ts';
+import { hasMatrixUnits, openTestDevice } from '../../support/gpu.ts';
 import { ACTIVATIONS, expectProduct, spacedRows, WEIGHT_DTYPES, weightMatrix } from '../../support/matrices.ts';
 import { expectSameBits, normalTensor, Random } from '../../support/numbers.ts';
 
@@ -53,6 +53,71 @@ describe.each(WEIGHT_DTYPES)('matmul with %s weights', (dtype) => {
     const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
     expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });
   });
+});
+
+// Where the device has matrix units. x is rounded to f16: 2^-11 of every product, and 1e-5 as above.
+const MATRIX_TOLERANCE = 2 ** -11 + 1e-5;
+
+describe.runIf(hasMatrixUnits(device))('matmul on matrix units', () => {
+  it.each([
+    [1, 8, 1],
+    [33, 45, 62],
+    [64, 64, 64],
+    [131, 203, 133],
+    [65, 129, 66],
+    [1290, 72, 1160],
+  ])('multiplies %i rows of %i by %i outputs', async (rows, inner, outputs) => {
+    const random = new Random(rows * 1009 + inner * 31 + outputs);
+    const x = normalTensor(random, [rows, inner]);
+    const weight = weightMatrix(random, [outputs, inner], 'f16');
+    const bias = normalTensor(random, [outputs]);
+    const residual = normalTensor(random, [rows, outputs]);
+    const options = { activation: 'silu', scale: -0.5 } as const;
+    const spaced = spacedRows(x.data, inner, inner + 3);
+    const matrixUnits = { ...settings, force: { unit: 'matrix' } };
+    const y = await run(device, matmul, { x: spaced, weight: weight.tensor, bias, residual }, options, matrixUnits);
+    const expected = reference(
+      { x: x.data, weight: weight.values, bias: bias.data, residual: residual.data },
+      { rows, inner, outputs, ...options },
+    );
+    expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner }, options.activation, MATRIX_TOLERANCE);
+  });
+
+  it('takes values beyond f16 for its largest one', async () => {
+    const [rows, inner, outputs] = [32, 8, 16];
+    const x = { data: new Float32Array(rows * inner).fill(-1e6), shape: [rows, inner], dtype: 'f32' as const };
+    const weight = packMatrix(new Float32Array(outputs * inner).fill(1), [outputs, inner], 'f16');
+    const y = await run(device, matmul, { x, weight }, {}, { ...settings, force: { unit: 'matrix' } });
+    expect([...new Set(y.data)]).toEqual([-65_504 * inner]);
+  });
+});
+
+it('agrees where the inner loop is unrolled, as on a GPU', async () => {
+  const [rows, inner, outputs] = [65, 37, 70];
+  const random = new Random(65);
+  const x = normalTensor(random, [rows, inner]);
+  const weight = weightMatrix(random, [outputs, inner], 'f32');
+  const recording = new Recording({ ...device.capabilities, software: false });
+  const refs = {
+    x: recording.external('x', 'f32', [rows, inner]),
+    weight: recording.external('weight', 'f32', [outputs, inner], weight.tensor.rowStride),
+    out: recording.external('y', 'f32', [rows, outputs]),
+  };
+  matmul(recording, refs);
+  const plan = await executor.compile(recording);
+  const tensors = {
+    x: device.upload('x', x),
+    weight: device.upload('weight', weight.tensor),
+    y: device.createTensor('y', 'f32', [rows, outputs]),
+  };
+  plan.bind(tensors).submit();
+  const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
+  expectProduct((await device.read(tensors.y)).data.subarray(0, rows * outputs), expected, {
+    x: x.data,
+    weight: weight.values,
+    inner,
+  });
+  plan.dispose();
 });
 
 describe('the ends of matmul', () => {

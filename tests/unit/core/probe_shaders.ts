@@ -39,6 +39,7 @@ export const affineShader: Shader<
   },
   overrides: { BIAS: { type: 'f32', default: 0 } },
   constants: { TILE: { declaration: 'const TILE: u32 = 64u;', type: 'u32' } },
+  requires: [],
   axes: { simd: SIMD },
   variants: [
     { choices: { simd: 'subgroups' }, code: `enable subgroups;\n${AFFINE_CODE}` },
@@ -61,6 +62,7 @@ export const twoAxesShader: Shader<
   params: {},
   overrides: {},
   constants: {},
+  requires: [],
   axes: {
     tile: [
       { choice: 'large', requires: ['shader-f16', 'maxComputeWorkgroupStorageSize>=32768'] },
@@ -98,6 +100,7 @@ export function accessShader(reads: number, writes: number): Shader {
     params: {},
     overrides: {},
     constants: {},
+    requires: [],
     axes: {},
     variants: [{ choices: {}, code: '' }],
   };

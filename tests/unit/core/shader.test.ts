@@ -44,6 +44,12 @@ describe('chooseVariant', () => {
     expect(() => chooseVariant(affineShader, BASELINE_CAPABILITIES, {}, { simd: 'subgroups' })).toThrow(ArgumentError);
   });
 
+  it('refuses a shader that needs what the device lacks', () => {
+    const needy = { ...affineShader, requires: ['shader-f16'] };
+    expect(chooseVariant(needy, FULL, {}, {}).index).toBe(0);
+    expect(() => chooseVariant(needy, BASELINE_CAPABILITIES, {}, {})).toThrow(/needs shader-f16/);
+  });
+
   it('refuses a shader that lacks the variant', () => {
     const broken = { ...affineShader, variants: affineShader.variants.slice(0, 1) };
     expect(() => chooseVariant(broken, BASELINE_CAPABILITIES, {}, {})).toThrow(/no variant/);
@@ -59,6 +65,19 @@ it('hasRequirement knows features, limits and subgroup sizes', () => {
   expect(hasRequirement(FULL, 'subgroupSize>=16')).toBe(true);
   expect(hasRequirement(FULL, 'subgroupSize>=32')).toBe(false);
   expect(hasRequirement(BASELINE_CAPABILITIES, 'subgroupSize>=4')).toBe(false);
+});
+
+it('hasRequirement knows an only subgroup size and the shapes of matrix units', () => {
+  const shape = { componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 };
+  const device: Capabilities = { ...FULL, subgroupSize: { min: 32, max: 32 }, subgroupMatrix: [shape] };
+  expect(hasRequirement(device, 'subgroupSize=32')).toBe(true);
+  expect(hasRequirement(FULL, 'subgroupSize=32')).toBe(false);
+  expect(hasRequirement(FULL, 'subgroupSize=16')).toBe(false);
+  expect(hasRequirement(BASELINE_CAPABILITIES, 'subgroupSize=32')).toBe(false);
+  expect(hasRequirement(device, 'matrix:f16:16x16x16:f32')).toBe(true);
+  expect(hasRequirement(device, 'matrix:f16:16x16x16:f16')).toBe(false);
+  expect(hasRequirement(device, 'matrix:f16:16x8x16:f32')).toBe(false);
+  expect(hasRequirement(FULL, 'matrix:f16:16x16x16:f32')).toBe(false);
 });
 
 describe('specialize', () => {

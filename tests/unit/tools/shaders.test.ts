@@ -6,6 +6,7 @@ import { linkVariant, reflect } from '../../../packages/kernels/tools/link.mjs';
 import {
   allVariants,
   conditionsOf,
+  isFeature,
   isShared,
   parseDirectives,
   readShaders,
@@ -20,6 +21,8 @@ describe('directives', () => {
       '//! axis simd: subgroups(subgroups, maxComputeWorkgroupStorageSize>=32768) | baseline',
       '//! axis weight: f32 | f16 | tile-64',
       '//! constant HEAD_DIM',
+      '//! requires shader-f16, subgroupSize=32',
+      '//! requires matrix:f16:16x16x16:f32',
       'struct Params { rows: u32 }',
     ].join('\n');
     expect(parseDirectives('a/b', text)).toEqual({
@@ -41,8 +44,9 @@ describe('directives', () => {
         },
       ],
       constants: ['HEAD_DIM'],
+      requires: ['shader-f16', 'subgroupSize=32', 'matrix:f16:16x16x16:f32'],
     });
-    expect(parseDirectives('a/b', '// none')).toEqual({ axes: [], constants: [] });
+    expect(parseDirectives('a/b', '// none')).toEqual({ axes: [], constants: [], requires: [] });
   });
 
   it.each([
@@ -52,6 +56,11 @@ describe('directives', () => {
     ['//! axis', /^a\/b: cannot read the directive/],
   ])('%s is refused', (line, message) => {
     expect(() => parseDirectives('a/b', line)).toThrow(message);
+  });
+
+  it('tell features from other requirements', () => {
+    const needs = ['shader-f16', 'subgroupSize=32', 'matrix:f16:16x16x16:f32', 'maxBufferSize>=1', 'subgroups'];
+    expect(needs.filter(isFeature)).toEqual(['shader-f16', 'subgroups']);
   });
 
   it('make every combination, and one true condition on each axis', () => {
@@ -104,6 +113,38 @@ describe('linking', () => {
     expect(code).toContain('fn twice(v: f32) -> f32');
     expect(code).not.toMatch(/unused|@if|import|\/\//);
     expect(await linkVariant(SCALE, SOURCES, AXES, { simd: 'baseline' })).not.toMatch(/subgroup/);
+  });
+
+  it('keeps the words of matrix units, also in pieces, and reflects around them', async () => {
+    const text = `import package::shared::matrix::{staged, left};
+enable f16;
+enable chromium_experimental_subgroup_matrix;
+struct Sums { all: subgroup_matrix_result<f32, 16, 16> }
+alias Right = subgroup_matrix_right<f16, 16, 16>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(128) fn main() {
+  var sums: Sums;
+  let right = subgroupMatrixLoad<Right, col_major>(&staged, 0u, 2u);
+  sums.all = subgroupMatrixMultiplyAccumulate(left(), right, sums.all);
+  subgroupMatrixStore<row_major>(&y, 0u, sums.all, 16u);
+}
+`;
+    const piece = `var<workgroup> staged: array<vec4<u32>, 64>;
+fn left() -> subgroup_matrix_left<f16, 16, 16> {
+  return subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&staged, 0u, 2u);
+}
+`;
+    const sources = { 'a/product.wgsl': text, 'shared/matrix.wgsl': piece };
+    const shader = { name: 'a/product', path: 'a/product.wgsl', text };
+    const code = await linkVariant(shader, sources, [], {});
+    expect(code).not.toContain('stub');
+    expect(code).toContain('subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&staged, 0u, 2u)');
+    expect(reflect('a/product', code).bindings).toEqual([{ name: 'y', index: 1, access: 'read_write', scalar: 'f32' }]);
+    const checker = await openChecker();
+    const needs = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix', 'matrix:f16:16x16x16:f32'];
+    const quiet = code.replace('struct', 'diagnostic(off, chromium.subgroup_matrix_uniformity);\nstruct');
+    await checker.check('a/product', quiet, needs);
+    checker.close();
   });
 
   it('gives the same text every time, for every shader of the library', async () => {

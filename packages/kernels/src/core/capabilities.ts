@@ -108,13 +108,23 @@ export function probeCapabilities(info: GPUAdapterInfo, device: GPUDevice): Capa
 
 /**
  * Whether a device meets one requirement of a shader variant: a feature name, a limit such as
- * `maxComputeWorkgroupStorageSize>=32768`, or a subgroup size range such as `subgroupSize>=16`.
+ * `maxComputeWorkgroupStorageSize>=32768`, the smallest subgroup size as `subgroupSize>=16`, its only one as
+ * `subgroupSize=32`, or a shape of its matrix units as `matrix:f16:16x16x16:f32` (operands, M x N x K, result).
  */
 export function hasRequirement(capabilities: Capabilities, requirement: string): boolean {
+  const { subgroupSize } = capabilities;
+  const matrix = /^matrix:(\w+):(\d+)x(\d+)x(\d+):(\w+)$/.exec(requirement);
+  if (matrix !== null) {
+    return capabilities.subgroupMatrix.some(({ componentType, resultComponentType, M, N, K }) =>
+      [componentType, M, N, K, resultComponentType].every((value, at) => String(value) === matrix[at + 1]),
+    );
+  }
+  const exact = /^subgroupSize=(\d+)$/.exec(requirement);
+  if (exact !== null) return subgroupSize?.min === Number(exact[1]) && subgroupSize.max === Number(exact[1]);
   const limit = /^(\w+)>=(\d+)$/.exec(requirement);
   if (limit === null) return capabilities.features.has(requirement);
   const [, name, bound] = limit;
-  if (name === 'subgroupSize') return (capabilities.subgroupSize?.min ?? 0) >= Number(bound);
+  if (name === 'subgroupSize') return (subgroupSize?.min ?? 0) >= Number(bound);
   const granted: Partial<Record<string, number>> = { ...capabilities.limits };
   return (granted[name ?? ''] ?? 0) >= Number(bound);
 }

@@ -24,7 +24,7 @@ export interface ShaderVariant {
 /** One choice on an axis, with the device requirements it brings. */
 export interface AxisChoice<Choice extends string = string> {
   readonly choice: Choice;
-  /** Feature names, or limits such as `maxComputeWorkgroupStorageSize>=32768`. */
+  /** As {@link hasRequirement} reads them. */
   readonly requires: readonly string[];
 }
 
@@ -51,6 +51,8 @@ export interface Shader<
   >;
   /** Link-time constants: declarations whose value is set when the pipeline is made (array sizes need this). */
   readonly constants: Readonly<Record<Constants, { readonly declaration: string; readonly type: string }>>;
+  /** What the device must have for any variant. */
+  readonly requires: readonly string[];
   /** Axes of variation; on each, choices stand best first and the last needs nothing. */
   readonly axes: { readonly [A in keyof Axes]: readonly AxisChoice<Axes[A]>[] };
   readonly variants: readonly ShaderVariant[];
@@ -66,7 +68,7 @@ export type ForcedChoices = Readonly<Record<string, string>>;
  * The choice on every axis of a shader: what the caller fixed, else what is forced, else the first that the device
  * can run.
  *
- * @throws ArgumentError if a fixed or forced choice does not exist there or needs what the device lacks.
+ * @throws ArgumentError if the shader, or a fixed or forced choice, needs what the device lacks, or does not exist.
  */
 export function chooseVariant(
   shader: Shader,
@@ -74,6 +76,13 @@ export function chooseVariant(
   fixed: Readonly<Record<string, string | undefined>>,
   forced: ForcedChoices,
 ): { readonly index: number; readonly choices: Readonly<Record<string, string>> } {
+  const lacking = shader.requires.filter((need) => !hasRequirement(capabilities, need));
+  if (lacking.length > 0) {
+    throw new ArgumentError(
+      `${shader.name} needs ${lacking.join(', ')}, which this device lacks.`,
+      'Leave the choice to the library, or use a device that has it.',
+    );
+  }
   const choices: Record<string, string> = {};
   for (const [axis, options] of Object.entries(shader.axes)) {
     const wanted = fixed[axis] ?? forced[axis];

@@ -1,8 +1,11 @@
 import { matmulShader } from '../generated/linear/matmul.ts';
+import { matmulMatrixShader } from '../generated/linear/matmul_matrix.ts';
 import type { ActivationName, TileShape } from '../core/matrix.ts';
 import {
   activationNumber,
+  chooseMatrixTile,
   chooseTile,
+  chooseUnit,
   productOutput,
   requireMatrix,
   requireRows,
@@ -32,7 +35,7 @@ export interface MatmulOptions {
   readonly activation?: ActivationName | undefined;
   /** Multiplies the activated product, not the residual; 1 when absent. */
   readonly scale?: number | undefined;
-  /** Tile of a workgroup; chosen from M and N when absent. */
+  /** Tile of a workgroup, which matrix units do not know; chosen from M and N when absent. */
   readonly tile?: TileShape | undefined;
 }
 
@@ -41,6 +44,9 @@ export interface MatmulOptions {
  *
  * @returns (M, N) f32: `residual`, `out`, or a new tensor whose rows are a multiple of 4 values apart
  * @throws ShapeError if shapes or dtypes do not agree; ArgumentError for an unknown activation
+ *
+ * With f16 weights, from 32 rows on, a device's matrix units do the work where it has them: x is rounded to f16 (values
+ * beyond 65504 become that) and sums are f32. `force: { unit: 'portable' }` keeps x in f32.
  *
  * Cost: 2 M N K flops; the weights are read once for every M tile (mostly from cache), x once for every N tile.
  */
@@ -52,25 +58,40 @@ export function matmul(recording: Recording, inputs: MatmulInputs, options: Matm
   requireVector('matmul', 'bias', bias, outputs);
   const activation = activationNumber('matmul', options.activation);
   const { tensor: y, view } = productOutput(recording, 'matmul', [xRows.rows, outputs], { residual, out });
+  const bindings = { x, weight, bias: bias ?? recording.placeholder(), y };
+  const params = {
+    rows: xRows.rows,
+    outputs,
+    inner,
+    xOffset: xRows.offset,
+    xStride: xRows.stride,
+    weightOffset: matrix.offset,
+    weightStride: matrix.stride,
+    biasOffset: bias?.offset ?? 0,
+    yOffset: view.offset,
+    yStride: view.stride,
+    scale: options.scale ?? 1,
+  };
+  const ends = { ACTIVATION: activation, HAS_BIAS: bias !== undefined, HAS_RESIDUAL: residual !== undefined };
+  const access = xRows.aligned && view.aligned ? 'vector' : 'scalar';
+  if (options.tile === undefined && chooseUnit(recording, matmulMatrixShader, matrix.dtype, xRows.rows) === 'matrix') {
+    const tile = chooseMatrixTile(maximumSize(xRows.rows), outputs);
+    recording.dispatch(matmulMatrixShader, {
+      bindings,
+      params,
+      overrides: { ...tile, ...ends },
+      choices: { access },
+      workgroups: [ceilDivSize(xRows.rows, 32 * tile.SIDE), Math.ceil(outputs / (32 * tile.SIDE))],
+    });
+    return y;
+  }
   const tile = options.tile ?? chooseTile(maximumSize(xRows.rows), outputs);
   requireTile('matmul', tile);
   recording.dispatch(matmulShader, {
-    bindings: { x, weight, bias: bias ?? recording.placeholder(), y },
-    params: {
-      rows: xRows.rows,
-      outputs,
-      inner,
-      xOffset: xRows.offset,
-      xStride: xRows.stride,
-      weightOffset: matrix.offset,
-      weightStride: matrix.stride,
-      biasOffset: bias?.offset ?? 0,
-      yOffset: view.offset,
-      yStride: view.stride,
-      scale: options.scale ?? 1,
-    },
-    overrides: { ...tile, ACTIVATION: activation, HAS_BIAS: bias !== undefined, HAS_RESIDUAL: residual !== undefined },
-    choices: { weight: matrix.dtype, access: xRows.aligned && view.aligned ? 'vector' : 'scalar' },
+    bindings,
+    params,
+    overrides: { ...tile, ...ends, UNROLL: !recording.capabilities.software },
+    choices: { weight: matrix.dtype, access },
     workgroups: [ceilDivSize(xRows.rows, tileRows(tile)), Math.ceil(outputs / tileColumns(tile))],
   });
   return y;

@@ -1,5 +1,6 @@
 // Longer than most host halves: two passes, each in a form for few rows and one for many.
 import { fusedMlpShader } from '../generated/mlp/fused_mlp.ts';
+import { fusedMlpMatrixShader } from '../generated/mlp/fused_mlp_matrix.ts';
 import { fusedMlpStepShader } from '../generated/mlp/fused_mlp_step.ts';
 import { requireShape } from '../core/checks.ts';
 import { ShapeError } from '../core/errors.ts';
@@ -7,7 +8,9 @@ import type { ActivationName, MatrixView, RowsView } from '../core/matrix.ts';
 import {
   activationNumber,
   chooseGatedTile,
+  chooseMatrixTile,
   chooseTile,
+  chooseUnit,
   chooseVector,
   MATVEC_MAX_ROWS,
   productOutput,
@@ -51,6 +54,8 @@ export interface FusedMlpOptions {
  * @returns (M, D) f32: `residual`, or a new tensor
  * @throws ShapeError if shapes or dtypes do not agree, or `normWeight` comes with more than 8 rows; ArgumentError for
  *   an unknown activation
+ *
+ * Matrix units do the work where `matmul` says so, with x and h rounded to f16.
  *
  * Cost: 6 M D F flops with a gate, 4 M D F without; every weight is read once for each M tile (4 rows when M <= 8).
  * Source: arXiv 2002.05202, equations 2 and 6.
@@ -144,13 +149,27 @@ function recordTiles(recording: Recording, pass: Pass): void {
   const { x, rows, matrix, view, gate, y, yRows } = pass;
   const { params, overrides } = common(pass);
   const most = maximumSize(rows.rows);
+  const bindings = { x, gate: gate ?? recording.placeholder(), up: matrix, y };
+  const access = rows.aligned && yRows.aligned ? 'vector' : 'scalar';
+  if (chooseUnit(recording, fusedMlpMatrixShader, view.dtype, rows.rows) === 'matrix') {
+    const shape = chooseMatrixTile(most, gate === undefined ? view.outputs : 2 * view.outputs);
+    const columns = gate === undefined ? 32 * shape.SIDE : 16 * shape.SIDE;
+    recording.dispatch(fusedMlpMatrixShader, {
+      bindings,
+      params,
+      overrides: { ...shape, ...overrides },
+      choices: { access },
+      workgroups: [ceilDivSize(rows.rows, 32 * shape.SIDE), Math.ceil(view.outputs / columns)],
+    });
+    return;
+  }
   const tile = gate === undefined ? chooseTile(most, view.outputs) : chooseGatedTile(most, view.outputs);
   const made = gate === undefined ? tileColumns(tile) : tileColumns(tile) / 2;
   recording.dispatch(fusedMlpShader, {
-    bindings: { x, gate: gate ?? recording.placeholder(), up: matrix, y },
+    bindings,
     params,
-    overrides: { ...tile, ...overrides },
-    choices: { weight: view.dtype, access: rows.aligned && yRows.aligned ? 'vector' : 'scalar' },
+    overrides: { ...tile, ...overrides, UNROLL: !recording.capabilities.software },
+    choices: { weight: view.dtype, access },
     workgroups: [ceilDivSize(rows.rows, tileRows(tile)), Math.ceil(view.outputs / made)],
   });
 }

@@ -1,0 +1,157 @@
+// y[m, n] = residual[m, n] + scale * act(sum_k x[m, k] weight[n, k] + bias[n]), on matrix units
+// Source: the linear layer of a checkpoint (weight is (outputs, inputs), f16).
+// Numbers: x is rounded to f16, with +-65504 for what lies beyond; sums are f32.
+// Work: one workgroup of 2 * SIDE subgroups a tile of (32 * SIDE)^2 outputs; M tiles run fastest, as in linear/matmul.
+// Workgroup memory: 9216 * SIDE bytes. Barriers: around the staging of a tile, and of every strip of sums at the end.
+// Requirements: f16 matrix units with f32 results and subgroups of 32.
+//! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
+//! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=36864
+//! axis access: vector | scalar
+import package::shared::activations::activate;
+import package::shared::matrix_tile::{SIDE, TILE_K, UNITS, Sums, stageX, stageW, multiplyTiles, showSums, shownSums};
+enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+diagnostic(off, chromium.subgroup_matrix_uniformity);
+
+struct Params {
+  rows: u32,
+  outputs: u32,
+  inner: u32,
+  xOffset: u32,
+  xStride: u32,
+  weightOffset: u32,
+  weightStride: u32,
+  biasOffset: u32,
+  yOffset: u32,
+  yStride: u32,
+  scale: f32,
+}
+
+override ACTIVATION: u32 = 0u;
+override HAS_BIAS: bool = false;
+override HAS_RESIDUAL: bool = false;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (M, K) from xOffset, rows xStride apart; both are multiples of 4 for vector access
+@if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
+// (N, K) f16 from weightOffset, rows weightStride apart (multiples of 8), 16 bytes an element
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
+// (N)
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+// (M, N) from yOffset, rows yStride apart (multiples of 4 for vector access); holds the residual first
+@if(access_vector) @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+// x[k .. k + 3] of the row from `start`; what lies behind the row's end may be anything and is masked when it is staged.
+fn loadX(start: u32, k: u32) -> vec4<f32> {
+  let last = params.inner - 1u;
+  @if(access_vector) return x[(start + min(k, last)) / 4u];
+  @if(access_scalar) return vec4<f32>(x[start + min(k, last)], x[start + min(k + 1u, last)], x[start + min(k + 2u, last)], x[start + min(k + 3u, last)]);
+}
+
+// Zero from params.inner on.
+fn masked(values: vec4<f32>, k: u32) -> vec4<f32> {
+  return select(vec4<f32>(0.0), values, vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.inner));
+}
+
+fn writeRow(row: u32, column: u32, sums: vec4<f32>) {
+  if (row >= params.rows || column >= params.outputs) { return; }
+  let last = params.outputs - 1u;
+  var values = sums;
+  if (HAS_BIAS) {
+    let at = params.biasOffset + column;
+    let end = params.biasOffset + last;
+    values += vec4<f32>(bias[at], bias[min(at + 1u, end)], bias[min(at + 2u, end)], bias[min(at + 3u, end)]);
+  }
+  values = params.scale * activate(ACTIVATION, values);
+  let at = params.yOffset + row * params.yStride + column;
+  @if(access_vector) {
+    if (column + 3u <= last) {
+      if (HAS_RESIDUAL) { values += y[at / 4u]; }
+      y[at / 4u] = values;
+      return;
+    }
+  }
+  for (var i = 0u; i < min(4u, params.outputs - column); i++) {
+    @if(access_vector) {
+      if (HAS_RESIDUAL) { values[i] += y[at / 4u][i]; }
+      y[at / 4u][i] = values[i];
+    }
+    @if(access_scalar) {
+      if (HAS_RESIDUAL) { values[i] += y[at + i]; }
+      y[at + i] = values[i];
+    }
+  }
+}
+
+// Writes the shown sums of a subgroup, a strip of 16 rows by 32 columns.
+fn writeShown(row: u32, column: u32, local: u32) {
+  for (var i = 0u; i < 4u; i++) {
+    let m = i * 4u + local % 32u / 8u;
+    let quad = local % 8u;
+    writeRow(row + m, column + quad * 4u, shownSums(local / 32u, m, quad));
+  }
+}
+
+@compute @workgroup_size(64, SIDE)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let tileRow = workgroup.x * 32u * SIDE;
+  let tileColumn = workgroup.y * 32u * SIDE;
+  let unit = local % UNITS;
+  let lanes = vec4<u32>(0u, 1u, 2u, 3u);
+  // Rows beyond the last one repeat it; their sums are not written.
+  let xRows = min(tileRow + local / UNITS + lanes * 8u * SIDE, vec4<u32>(params.rows - 1u));
+  let xStarts = params.xOffset + xRows * params.xStride;
+  let wRows = min(tileColumn + local / UNITS + lanes * 8u * SIDE, vec4<u32>(params.outputs - 1u));
+  let wStarts = (params.weightOffset + wRows * params.weightStride) / 8u;
+  let subgroup = local / 32u;
+  let row = subgroup / SIDE * 16u * SIDE;
+  let column = subgroup % SIDE * 32u;
+
+  var sums: Sums;
+  var low: mat4x4<f32>;
+  var high: mat4x4<f32>;
+  var words: array<vec4<u32>, 4>;
+  let tiles = (params.inner + TILE_K - 1u) / TILE_K;
+  for (var tile = 0u; tile <= tiles; tile++) {
+    if (tile > 0u) {
+      let k = (tile - 1u) * TILE_K + unit * 8u;
+      workgroupBarrier();
+      if (tile == tiles) {
+        // The last tile may reach beyond K: zeros of x meet weights that are finite.
+        low = mat4x4<f32>(masked(low[0], k), masked(low[1], k), masked(low[2], k), masked(low[3], k));
+        high = mat4x4<f32>(masked(high[0], k + 4u), masked(high[1], k + 4u), masked(high[2], k + 4u), masked(high[3], k + 4u));
+      }
+      stageX(local / UNITS, unit, low[0], high[0]);
+      stageW(local / UNITS, unit, words[0]);
+      stageX(local / UNITS + 8u * SIDE, unit, low[1], high[1]);
+      stageW(local / UNITS + 8u * SIDE, unit, words[1]);
+      stageX(local / UNITS + 16u * SIDE, unit, low[2], high[2]);
+      stageW(local / UNITS + 16u * SIDE, unit, words[2]);
+      stageX(local / UNITS + 24u * SIDE, unit, low[3], high[3]);
+      stageW(local / UNITS + 24u * SIDE, unit, words[3]);
+      workgroupBarrier();
+    }
+    if (tile < tiles) {
+      let k = tile * TILE_K + unit * 8u;
+      let at = min(k, params.inner - 1u) / 8u;
+      low = mat4x4<f32>(loadX(xStarts.x, k), loadX(xStarts.y, k), loadX(xStarts.z, k), loadX(xStarts.w, k));
+      high = mat4x4<f32>(loadX(xStarts.x, k + 4u), loadX(xStarts.y, k + 4u), loadX(xStarts.z, k + 4u), loadX(xStarts.w, k + 4u));
+      words = array<vec4<u32>, 4>(weight[wStarts.x + at], weight[wStarts.y + at], weight[wStarts.z + at], weight[wStarts.w + at]);
+    }
+    if (tile > 0u) { multiplyTiles(&sums, row, column); }
+  }
+
+  showSums(subgroup, sums.s00, sums.s01);
+  writeShown(tileRow + row, tileColumn + column, local);
+  showSums(subgroup, sums.s10, sums.s11);
+  writeShown(tileRow + row + 16u, tileColumn + column, local);
+  if (SIDE == 4u) {
+    showSums(subgroup, sums.s20, sums.s21);
+    writeShown(tileRow + row + 32u, tileColumn + column, local);
+    showSums(subgroup, sums.s30, sums.s31);
+    writeShown(tileRow + row + 48u, tileColumn + column, local);
+  }
+}

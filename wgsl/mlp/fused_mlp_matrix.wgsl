@@ -1,0 +1,173 @@
+// y[m, n] = residual[m, n] + scale * act(sum_k x[m, k] up[n, k]), and with a gate, in one pass,
+// y[m, n] = residual[m, n] + scale * act(sum_k x[m, k] gate[n, k]) * sum_k x[m, k] up[n, k], on matrix units
+// Source: GLU Variants Improve Transformer, arXiv 2002.05202, equations 2 and 6. x is rounded to f16; sums are f32.
+// Work: one workgroup a tile; with a gate every subgroup makes the gate's and up's sums of the same 16 columns.
+// Workgroup memory: 9216 * SIDE bytes. Barriers: around the staging of a tile, and of every strip of sums at the end.
+// Requirements: f16 matrix units with f32 results and subgroups of 32.
+//! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
+//! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=36864
+//! axis access: vector | scalar
+import package::shared::activations::activate;
+import package::shared::matrix_tile::{SIDE, TILE_K, UNITS, Sums, stageX, stageW, multiplyTiles, showSums, shownSums};
+enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+diagnostic(off, chromium.subgroup_matrix_uniformity);
+
+struct Params {
+  rows: u32,
+  outputs: u32,
+  inner: u32,
+  xOffset: u32,
+  xStride: u32,
+  gateOffset: u32,
+  gateStride: u32,
+  upOffset: u32,
+  upStride: u32,
+  yOffset: u32,
+  yStride: u32,
+  scale: f32,
+}
+
+override ACTIVATION: u32 = 0u;
+override GATED: bool = false;
+override HAS_RESIDUAL: bool = false;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (M, K) from xOffset, rows xStride apart; both are multiples of 4 for vector access
+@if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
+// (N, K) f16 from gateOffset, rows gateStride apart (multiples of 8), 16 bytes an element
+@group(0) @binding(2) var<storage, read> gate: array<vec4<u32>>;
+// (N, K) f16 from upOffset, rows upStride apart (multiples of 8), 16 bytes an element
+@group(0) @binding(3) var<storage, read> up: array<vec4<u32>>;
+// (M, N) from yOffset, rows yStride apart (multiples of 4 for vector access); holds the residual first
+@if(access_vector) @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+// x[k .. k + 3] of the row from `start`; what lies behind the row's end may be anything and is masked when it is staged.
+fn loadX(start: u32, k: u32) -> vec4<f32> {
+  let last = params.inner - 1u;
+  @if(access_vector) return x[(start + min(k, last)) / 4u];
+  @if(access_scalar) return vec4<f32>(x[start + min(k, last)], x[start + min(k + 1u, last)], x[start + min(k + 2u, last)], x[start + min(k + 3u, last)]);
+}
+
+// Zero from params.inner on.
+fn masked(values: vec4<f32>, k: u32) -> vec4<f32> {
+  return select(vec4<f32>(0.0), values, vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.inner));
+}
+
+fn loadWeight(fromGate: bool, at: u32) -> vec4<u32> {
+  if (fromGate) { return gate[at]; }
+  return up[at];
+}
+
+// Writes scale * sums, which are activated already.
+fn writeRow(row: u32, column: u32, sums: vec4<f32>) {
+  if (row >= params.rows || column >= params.outputs) { return; }
+  let last = params.outputs - 1u;
+  var values = sums;
+  values *= params.scale;
+  let at = params.yOffset + row * params.yStride + column;
+  @if(access_vector) {
+    if (column + 3u <= last) {
+      if (HAS_RESIDUAL) { values += y[at / 4u]; }
+      y[at / 4u] = values;
+      return;
+    }
+  }
+  for (var i = 0u; i < min(4u, params.outputs - column); i++) {
+    @if(access_vector) {
+      if (HAS_RESIDUAL) { values[i] += y[at / 4u][i]; }
+      y[at / 4u][i] = values[i];
+    }
+    @if(access_scalar) {
+      if (HAS_RESIDUAL) { values[i] += y[at + i]; }
+      y[at + i] = values[i];
+    }
+  }
+}
+
+// Writes the shown sums of a subgroup, a strip of 16 rows by 32 columns, or by 16 of the gate and 16 of up.
+fn writeShown(row: u32, column: u32, local: u32) {
+  let lane = local % 32u;
+  let subgroup = local / 32u;
+  if (GATED) {
+    for (var i = 0u; i < 2u; i++) {
+      let m = i * 8u + lane / 4u;
+      let quad = lane % 4u;
+      let gates = activate(ACTIVATION, shownSums(subgroup, m, quad));
+      writeRow(row + m, column + quad * 4u, gates * shownSums(subgroup, m, quad + 4u));
+    }
+    return;
+  }
+  for (var i = 0u; i < 4u; i++) {
+    let m = i * 4u + lane / 8u;
+    let quad = lane % 8u;
+    writeRow(row + m, column + quad * 4u, activate(ACTIVATION, shownSums(subgroup, m, quad)));
+  }
+}
+
+@compute @workgroup_size(64, SIDE)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let tileRow = workgroup.x * 32u * SIDE;
+  let tileColumn = workgroup.y * select(32u, 16u, GATED) * SIDE;
+  let unit = local % UNITS;
+  let lanes = vec4<u32>(0u, 1u, 2u, 3u);
+  // Rows beyond the last one repeat it; their sums are not written.
+  let xRows = min(tileRow + local / UNITS + lanes * 8u * SIDE, vec4<u32>(params.rows - 1u));
+  let xStarts = params.xOffset + xRows * params.xStride;
+  // With a gate, every 32 rows of the tile are 16 of the gate and the same 16 of up.
+  let wRow = local / UNITS + lanes * 8u * SIDE;
+  let fromGate = vec4<bool>(GATED) & (wRow % 32u < vec4<u32>(16u));
+  let wRows = min(tileColumn + select(wRow, wRow / 32u * 16u + wRow % 16u, vec4<bool>(GATED)), vec4<u32>(params.outputs - 1u));
+  let wStarts = select(params.upOffset + wRows * params.upStride, params.gateOffset + wRows * params.gateStride, fromGate) / 8u;
+  let subgroup = local / 32u;
+  let row = subgroup / SIDE * 16u * SIDE;
+  let column = subgroup % SIDE * 32u;
+
+  var sums: Sums;
+  var low: mat4x4<f32>;
+  var high: mat4x4<f32>;
+  var words: array<vec4<u32>, 4>;
+  let tiles = (params.inner + TILE_K - 1u) / TILE_K;
+  for (var tile = 0u; tile <= tiles; tile++) {
+    if (tile > 0u) {
+      let k = (tile - 1u) * TILE_K + unit * 8u;
+      workgroupBarrier();
+      if (tile == tiles) {
+        // The last tile may reach beyond K: zeros of x meet weights that are finite.
+        low = mat4x4<f32>(masked(low[0], k), masked(low[1], k), masked(low[2], k), masked(low[3], k));
+        high = mat4x4<f32>(masked(high[0], k + 4u), masked(high[1], k + 4u), masked(high[2], k + 4u), masked(high[3], k + 4u));
+      }
+      stageX(local / UNITS, unit, low[0], high[0]);
+      stageW(local / UNITS, unit, words[0]);
+      stageX(local / UNITS + 8u * SIDE, unit, low[1], high[1]);
+      stageW(local / UNITS + 8u * SIDE, unit, words[1]);
+      stageX(local / UNITS + 16u * SIDE, unit, low[2], high[2]);
+      stageW(local / UNITS + 16u * SIDE, unit, words[2]);
+      stageX(local / UNITS + 24u * SIDE, unit, low[3], high[3]);
+      stageW(local / UNITS + 24u * SIDE, unit, words[3]);
+      workgroupBarrier();
+    }
+    if (tile < tiles) {
+      let k = tile * TILE_K + unit * 8u;
+      let at = min(k, params.inner - 1u) / 8u;
+      low = mat4x4<f32>(loadX(xStarts.x, k), loadX(xStarts.y, k), loadX(xStarts.z, k), loadX(xStarts.w, k));
+      high = mat4x4<f32>(loadX(xStarts.x, k + 4u), loadX(xStarts.y, k + 4u), loadX(xStarts.z, k + 4u), loadX(xStarts.w, k + 4u));
+      words = array<vec4<u32>, 4>(loadWeight(fromGate.x, wStarts.x + at), loadWeight(fromGate.y, wStarts.y + at), loadWeight(fromGate.z, wStarts.z + at), loadWeight(fromGate.w, wStarts.w + at));
+    }
+    if (tile > 0u) { multiplyTiles(&sums, row, column); }
+  }
+
+  showSums(subgroup, sums.s00, sums.s01);
+  writeShown(tileRow + row, tileColumn + select(column, column / 2u, GATED), local);
+  showSums(subgroup, sums.s10, sums.s11);
+  writeShown(tileRow + row + 16u, tileColumn + select(column, column / 2u, GATED), local);
+  if (SIDE == 4u) {
+    showSums(subgroup, sums.s20, sums.s21);
+    writeShown(tileRow + row + 32u, tileColumn + select(column, column / 2u, GATED), local);
+    showSums(subgroup, sums.s30, sums.s31);
+    writeShown(tileRow + row + 48u, tileColumn + select(column, column / 2u, GATED), local);
+  }
+}
