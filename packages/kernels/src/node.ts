@@ -14,7 +14,8 @@ export interface NodeDeviceOptions extends RequestDeviceOptions {
 
 const NATIVE_TOGGLES: readonly string[] = [
   'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,disable_robustness,disable_workgroup_init,disable_polyfills_on_integer_div_and_mod',
-  'disable-dawn-features=timestamp_quantization,lazy_clear_resource_on_first_use',
+  // Not lazy_clear_resource_on_first_use: fresh tensors are zero by contract (states, padding of rows).
+  'disable-dawn-features=timestamp_quantization',
 ];
 
 /** Requests a device through Dawn (npm `webgpu`). Drop or dispose the device to let the process end. */

@@ -26,8 +26,9 @@ export const matmulBench: KernelBench = {
     record,
     expected: (inputs) =>
       reference({ x: values(inputs, 'x'), weight: values(inputs, 'weight') }, { rows: 70, inner: 72, outputs: 130 }),
+    // Matrix units round x to f16, 2^-11 of every product; without them the tests of the kernel hold it to 1e-5.
     rtol: 1e-5,
-    atol: 1e-3,
+    atol: 0.025,
   },
   cases: [
     matmulCase('130M in_proj', 512, 3352, 768),
