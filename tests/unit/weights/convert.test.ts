@@ -1,10 +1,7 @@
-import { UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
+import { f16ToF32Bits, f32BitsToBf16, f32BitsToF16, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
 import { describe, expect, it } from 'vitest';
 import {
   countNonFinite,
-  f16ToF32Bits,
-  f32BitsToBf16,
-  f32BitsToF16,
   packBf16,
   packF16,
   toFloat32,
