@@ -6,13 +6,13 @@
 Each file is {"cases": [{"name", "run", "inputs", "options", "expected"}]}: `run` is the reference function to call with
 `inputs` and `options`, `expected` what it must return. Inputs come from Python's own generator with a seed per file and
 are rounded to four decimals, so that a run on any machine writes the same inputs. Nothing here follows the TypeScript
-loops: PyTorch's own functions where there is one, otherwise the published equations in matrix form.
+loops: PyTorch's own functions where there is one, otherwise the published equations in matrix form. Families that came
+later have a module each in reference_fixtures, whose `make()` writes their files.
 """
 
-import json
+import importlib
 import math
-import random
-from pathlib import Path
+import pkgutil
 
 import torch
 import torch.nn.functional as F
@@ -23,51 +23,8 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.models.mamba.modeling_mamba import MambaMixer
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
-FOLDER = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "reference"
-ACTIVATIONS = {
-    "none": lambda x: x,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "geluTanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-    "relu2": lambda x: F.relu(x) ** 2,
-}
-
-
-class Draw:
-    """Seeded tensors whose elements have four decimals."""
-
-    def __init__(self, seed):
-        self.random = random.Random(seed)
-
-    def __call__(self, *shape, scale=1.0, low=None, high=None):
-        def one():
-            return self.random.gauss(0, scale) if low is None else self.random.uniform(low, high)
-
-        values = [round(one(), 4) for _ in range(math.prod(shape))]
-        return torch.tensor(values, dtype=torch.float64).reshape(shape)
-
-
-def plain(value):
-    """Tensors as flat lists of numbers, missing inputs left out."""
-    if isinstance(value, torch.Tensor):
-        return value.reshape(-1).tolist()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items() if item is not None}
-    return value
-
-
-class Cases:
-    def __init__(self, stem):
-        self.stem, self.cases = stem, []
-
-    def add(self, name, run, inputs, options, expected):
-        case = {"name": name, "run": run, "inputs": inputs, "options": options, "expected": expected}
-        self.cases.append(plain(case))
-
-    def write(self):
-        lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in self.cases)
-        (FOLDER / f"{self.stem}.json").write_text(f'{{"cases":[\n{lines}\n]}}\n')
+import reference_fixtures
+from reference_fixtures.common import ACTIVATIONS, Cases, Draw, FOLDER
 
 
 def activations():
@@ -491,3 +448,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for make in (activations, linear, norm, conv, ssm, attention, mlp, token, mixers):
         make()
+    for module in pkgutil.iter_modules(reference_fixtures.__path__, "reference_fixtures."):
+        if module.name != "reference_fixtures.common":
+            importlib.import_module(module.name).make()

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** One case of a file that `scripts/make-reference-fixtures.py` wrote. */
 export interface Case<Options> {
@@ -7,6 +7,11 @@ export interface Case<Options> {
   readonly inputs: Readonly<Record<string, readonly number[]>>;
   readonly options: Options;
   readonly expected: readonly number[] | Readonly<Record<string, readonly number[]>>;
+}
+
+/** The stems of all files of cases. */
+export function stems(): readonly string[] {
+  return readdirSync(new URL('../fixtures/reference/', import.meta.url)).map((name) => name.replace(/\.json$/, ''));
 }
 
 /** The cases of tests/fixtures/reference/`stem`.json. */
