@@ -3,6 +3,7 @@ import { hasRequirement } from '@mambalab/kernels';
 import { requestDevice } from '@mambalab/kernels/node';
 import { afterAll } from 'vitest';
 import { matmulMatrixShader } from '../../packages/kernels/src/generated/linear/matmul_matrix.ts';
+import { withMatrixUnits } from './matrix_emulation.ts';
 
 /** One device for a test file. A missing adapter is a failure, never a skip. */
 export async function openTestDevice(): Promise<Device> {
@@ -21,3 +22,12 @@ export function simdChoices(device: Device): readonly ForcedChoices[] {
   if (device.capabilities.features.has('subgroups')) choices.push({ simd: 'subgroups' });
   return choices;
 }
+
+/** A device with matrix units for a test file: a real one where there is one, otherwise one that emulates them. */
+export async function openMatrixDevice(): Promise<Device> {
+  const device = await openTestDevice();
+  return hasMatrixUnits(device) ? device : withMatrixUnits(device);
+}
+
+/** Whether a device has workgroup memory for the largest tiles of matrix units; a software GPU has not. */
+export const hasLargeTiles = (device: Device): boolean => device.gpu.limits.maxComputeWorkgroupStorageSize >= 36_864;
