@@ -60,15 +60,17 @@ const matrixUnits = { poison: true, force: { unit: 'matrix' } };
 // x is rounded to f16: 2^-11 of every product, and 1e-5 as above.
 const MATRIX_TOLERANCE = 2 ** -11 + 1e-5;
 
+const MATRIX_SHAPES: [number, number, number][] = [
+  [1, 8, 1],
+  [33, 45, 62],
+  [64, 64, 64],
+  [131, 203, 133],
+  [65, 129, 66],
+];
+if (hasLargeTiles(matrixDevice)) MATRIX_SHAPES.push([1290, 72, 1160]);
+
 describe('matmul on matrix units', () => {
-  it.each([
-    [1, 8, 1],
-    [33, 45, 62],
-    [64, 64, 64],
-    [131, 203, 133],
-    [65, 129, 66],
-    ...(hasLargeTiles(matrixDevice) ? [[1290, 72, 1160] as const] : []),
-  ])('multiplies %i rows of %i by %i outputs', async (rows, inner, outputs) => {
+  it.each(MATRIX_SHAPES)('multiplies %i rows of %i by %i outputs', async (rows, inner, outputs) => {
     const random = new Random(rows * 1009 + inner * 31 + outputs);
     const x = normalTensor(random, [rows, inner]);
     const weight = weightMatrix(random, [outputs, inner], 'f16');

@@ -10,6 +10,8 @@ import type { Size } from '../core/size.ts';
 import { ceilDivSize, maximumSize, multiplySize } from '../core/size.ts';
 import type { SsdTensors, SsdTimeOptions } from './ssd.ts';
 import { loadChoice, requireSsd, timeLimits } from './ssd.ts';
+import type { SsdOperands } from './ssd_matrix.ts';
+import { recordMatrixOutput, recordMatrixProducts, usesMatrixUnits } from './ssd_matrix.ts';
 
 /** `SsdTensors` with `...` = (B, L). Without `state` the scan begins at zeros. */
 export type SsdChunkScanInputs = SsdTensors;
@@ -17,6 +19,11 @@ export type SsdChunkScanInputs = SsdTensors;
 export interface SsdChunkScanOptions extends SsdTimeOptions {
   /** Q, a multiple of 16 from 16 to 256; when absent 128, or less for sequences that are shorter. */
   readonly chunkLength?: number;
+  /**
+   * 'f16' allows the operands of the matrix products to be rounded to float16, so that matrix units can do them where the
+   * device has them and P and N are multiples of 16; sums, decays and states stay f32. 'f32' when absent.
+   */
+  readonly operands?: SsdOperands;
 }
 
 export interface SsdChunkScanResult {
@@ -80,18 +87,24 @@ export function ssdChunkScan(
     workgroups: [heads, sequences],
   });
   // The next two do not depend on each other and run side by side.
-  recording.dispatch(ssdChunkStateShader, {
-    bindings: { x, B, steps, states },
-    params: { ...sizes, ...xPlace, ...bPlace },
-    choices: loadChoice(x.offset, xStride, headDim, B.offset, bStride, stateSize),
-    workgroups: [tiles(headDim) * tiles(stateSize), heads, sequences],
-  });
-  recording.dispatch(ssdChunkScoresShader, {
-    bindings: { B, C, scores },
-    params: { length, chunks, chunkLength: chunk, groups, stateSize, ...bPlace, ...cPlace },
-    choices: loadChoice(B.offset, bStride, C.offset, cStride, stateSize),
-    workgroups: [tiles(chunk) ** 2, groups, sequences],
-  });
+  const places = { x: xPlace, b: bPlace, c: cPlace };
+  const passes = { sizes, places, sequences, x, B, C, steps, states, scores };
+  const onMatrixUnits = usesMatrixUnits(recording, options.operands ?? 'f32', length, sizes, places);
+  if (onMatrixUnits) recordMatrixProducts(recording, passes);
+  else {
+    recording.dispatch(ssdChunkStateShader, {
+      bindings: { x, B, steps, states },
+      params: { ...sizes, ...xPlace, ...bPlace },
+      choices: loadChoice(x.offset, xStride, headDim, B.offset, bStride, stateSize),
+      workgroups: [tiles(headDim) * tiles(stateSize), heads, sequences],
+    });
+    recording.dispatch(ssdChunkScoresShader, {
+      bindings: { B, C, scores },
+      params: { length, chunks, chunkLength: chunk, groups, stateSize, ...bPlace, ...cPlace },
+      choices: loadChoice(B.offset, bStride, C.offset, cStride, stateSize),
+      workgroups: [tiles(chunk) ** 2, groups, sequences],
+    });
+  }
   const carry = loadChoice(headDim * stateSize, state.offset, stateStride);
   const carryWidth = (carry.load ?? recording.choice(ssdChunkCarryShader, 'load')) === 'vec4' ? 4 : 1;
   const elements = heads * headDim * stateSize;
@@ -110,9 +123,14 @@ export function ssdChunkScan(
     choices: carry,
     workgroups: [Math.ceil(elements / (CARRY_WORKGROUP * carryWidth)), batch],
   });
+  const firstCarried = inputs.state === undefined ? 1 : 0;
+  if (onMatrixUnits) {
+    recordMatrixOutput(recording, { ...passes, D, z: undefined, firstCarried, y });
+    return { y, state };
+  }
   recording.dispatch(ssdChunkOutputShader, {
     bindings: { x, C, steps, states, scores, D: D ?? none, y },
-    params: { ...sizes, ...xPlace, ...cPlace, firstCarried: inputs.state === undefined ? 1 : 0 },
+    params: { ...sizes, ...xPlace, ...cPlace, firstCarried },
     overrides: { HAS_SKIP: D !== undefined },
     choices: loadChoice(x.offset, xStride, headDim, C.offset, cStride, stateSize),
     workgroups: [tiles(chunk) * tiles(headDim), heads, sequences],

@@ -1,0 +1,236 @@
+// y[i] = exp(cs[i]) S C[i] + sum_{j <= i} scores[j, i] exp(cs[i] - cs[j]) dt[j] x[j] + D x[i], then y *= silu(z)
+// Longer than most, as ssm/ssd_chunk_output: two products go into one set of sums.
+// Source: as there. Numbers: decayed C and scores, S and x are rounded to f16 for the products, sums are f32.
+// Work: one workgroup a (batch, chunk, head) and tile of 128 tokens x 64 values of P; see shared/ssd_matrix.
+// Workgroup memory: 27 KiB of operands + 3 KiB of dt and cs.
+// Barriers: around the staging of every 64 values of N or tokens, and of every strip of sums at the end.
+// Requirements: f16 matrix units with f32 results and subgroups of 32; P, N and Q in multiples of 16.
+//! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
+//! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=32768
+import package::shared::activations::silu;
+import package::shared::ssd_matrix::{
+  MATRIX_INVOCATIONS, SLAB, NARROW, WIDE, staged, Sums, stageUnit, multiplyAlongRows, multiplyAcrossRows
+};
+enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+diagnostic(off, chromium.subgroup_matrix_uniformity);
+
+struct Params {
+  length: u32,
+  chunks: u32,
+  // Q
+  chunkLength: u32,
+  // 1 where the sequence begins at zeros: nothing enters its first chunk.
+  firstCarried: u32,
+  heads: u32,
+  headDim: u32,
+  groups: u32,
+  stateSize: u32,
+  xOffset: u32,
+  xStride: u32,
+  cOffset: u32,
+  cStride: u32,
+  zOffset: u32,
+  zStride: u32,
+}
+
+override HAS_SKIP: bool = false;
+// D has a value for every element of a head, not one for the head.
+override SKIP_ELEMENTS: bool = false;
+override HAS_GATE: bool = false;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (B, L, H, P), rows of heads xStride apart
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+// (B, L, G, N), rows of groups cStride apart
+@group(0) @binding(2) var<storage, read> C: array<vec4<f32>>;
+// (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step)
+@group(0) @binding(3) var<storage, read> steps: array<f32>;
+// (B, chunks, H, P, N), the state that enters each chunk
+@group(0) @binding(4) var<storage, read> states: array<vec4<f32>>;
+// (B, chunks, G, Q, Q), [j, i]
+@group(0) @binding(5) var<storage, read> scores: array<vec4<f32>>;
+// (H) or (H, P), the skip weight
+@group(0) @binding(6) var<storage, read> D: array<f32>;
+// (B, L, H, P), rows of heads zStride apart
+@group(0) @binding(7) var<storage, read> z: array<vec4<f32>>;
+// (B, L, H, P)
+@group(0) @binding(8) var<storage, read_write> y: array<vec4<f32>>;
+
+var<workgroup> dt: array<f32, 256>;
+var<workgroup> cs: array<vec2<f32>, 256>;
+
+const TILE_I: u32 = 128u;
+const TILE_P: u32 = 64u;
+// The first unit of the state, and of x.
+const STATE_UNITS: u32 = TILE_I * NARROW;
+const X_UNITS: u32 = SLAB * WIDE;
+// Sums are shown 16 rows of a subgroup at a time, with a vector of padding each.
+const SHOWN: u32 = 17u;
+
+// Scores of tokens i .. i + 3 on token j, times the decay between them and dt[j]; 0 where j > i.
+fn mix4(score: vec4<f32>, i: u32, j: u32) -> vec4<f32> {
+  let there = cs[j];
+  let coarse = vec4(cs[i].x, cs[i + 1u].x, cs[i + 2u].x, cs[i + 3u].x);
+  let fine = vec4(cs[i].y, cs[i + 1u].y, cs[i + 2u].y, cs[i + 3u].y);
+  // Differences, never quotients of exponentials, which overflow.
+  let weight = exp(min((coarse - there.x) + (fine - there.y), vec4(0.0))) * dt[j];
+  return select(vec4(0.0), score * weight, vec4<u32>(i, i + 1u, i + 2u, i + 3u) >= vec4<u32>(j));
+}
+
+fn show(subgroup: u32, s0: subgroup_matrix_result<f32, 16, 16>, s1: subgroup_matrix_result<f32, 16, 16>, s2: subgroup_matrix_result<f32, 16, 16>, s3: subgroup_matrix_result<f32, 16, 16>) {
+  workgroupBarrier();
+  subgroupMatrixStore<row_major>(&staged, subgroup * 16u * SHOWN, s0, SHOWN);
+  subgroupMatrixStore<row_major>(&staged, subgroup * 16u * SHOWN + 4u, s1, SHOWN);
+  subgroupMatrixStore<row_major>(&staged, subgroup * 16u * SHOWN + 8u, s2, SHOWN);
+  subgroupMatrixStore<row_major>(&staged, subgroup * 16u * SHOWN + 12u, s3, SHOWN);
+  workgroupBarrier();
+}
+
+// What the rows of a tile have in common.
+struct Row {
+  head: u32,
+  // Row of the chunk's first token in (B * L).
+  token: u32,
+  valid: u32,
+  p0: u32,
+}
+
+// Writes the shown strip of a subgroup, whose first row in the chunk is i.
+fn writeShown(row: Row, i: u32, local: u32) {
+  for (var part = 0u; part < 8u; part++) {
+    let m = part * 2u + local % 32u / 16u;
+    let quad = local % 16u;
+    let p = row.p0 + quad * 4u;
+    if (i + m < row.valid && p < params.headDim) {
+      let token = row.token + i + m;
+      let element = row.head * params.headDim + p;
+      var value = bitcast<vec4<f32>>(staged[(local / 32u * 16u + m) * SHOWN + quad]);
+      if (HAS_SKIP) {
+        var skip = vec4<f32>(D[select(row.head, element, SKIP_ELEMENTS)]);
+        if (SKIP_ELEMENTS) { skip = vec4(skip.x, D[element + 1u], D[element + 2u], D[element + 3u]); }
+        value += skip * x[(params.xOffset + token * params.xStride + element) / 4u];
+      }
+      if (HAS_GATE) { value *= silu(z[(params.zOffset + token * params.zStride + element) / 4u]); }
+      y[(token * params.heads * params.headDim + element) / 4u] = value;
+    }
+  }
+}
+
+@compute @workgroup_size(MATRIX_INVOCATIONS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let columnTiles = (params.headDim + TILE_P - 1u) / TILE_P;
+  let i0 = (workgroup.x / columnTiles) * TILE_I;
+  let p0 = (workgroup.x % columnTiles) * TILE_P;
+  let head = workgroup.y;
+  let group = head / (params.heads / params.groups);
+  let batch = workgroup.z / params.chunks;
+  let chunk = workgroup.z % params.chunks;
+  let start = chunk * params.chunkLength;
+  let valid = min(params.chunkLength, params.length - start);
+  if (i0 >= valid) { return; }
+
+  let sequence = workgroup.z * params.heads + head;
+  let q = params.chunkLength;
+  for (var part = 0u; part < 2u; part++) {
+    let k = part * MATRIX_INVOCATIONS + local;
+    let step = sequence * 3u * q + k;
+    if (k < q) {
+      dt[k] = steps[step];
+      cs[k] = vec2(steps[step + q], steps[step + 2u * q]);
+    }
+  }
+  workgroupBarrier();
+
+  let first = batch * params.length + start;
+  let subgroup = local / 32u;
+  let unit = local % 8u;
+  var sums: Sums;
+  // What entered the chunk; nothing enters the first one unless a state was given.
+  if (chunk >= params.firstCarried) {
+    let cRow = (params.cOffset + first * params.cStride + group * params.stateSize) / 4u;
+    let stateRow = (sequence * params.headDim + p0) * params.stateSize / 4u;
+    let slabs = (params.stateSize + SLAB - 1u) / SLAB;
+    for (var slab = 0u; slab < slabs; slab++) {
+      let n = slab * SLAB + unit * 8u;
+      for (var part = 0u; part < 12u; part++) {
+        // 128 rows of C, then 64 of the state.
+        let t = part * 16u + local / 8u;
+        var low = vec4<f32>();
+        var high = vec4<f32>();
+        if (t < TILE_I) {
+          let i = i0 + t;
+          if (i < valid && n < params.stateSize) {
+            let decay = exp(min(cs[i].x + cs[i].y, 0.0));
+            let at = cRow + i * (params.cStride / 4u) + n / 4u;
+            low = C[at] * decay;
+            high = C[at + 1u] * decay;
+          }
+        } else {
+          let p = t - TILE_I;
+          if (p0 + p < params.headDim && n < params.stateSize) {
+            let at = stateRow + (p * params.stateSize + n) / 4u;
+            low = states[at];
+            high = states[at + 1u];
+          }
+        }
+        stageUnit(t * NARROW + unit, low, high);
+      }
+      workgroupBarrier();
+      for (var k = 0u; k < SLAB / 8u; k += 2u) {
+        multiplyAlongRows(&sums, subgroup * 32u * NARROW + k, STATE_UNITS + k, NARROW);
+      }
+      workgroupBarrier();
+    }
+  }
+
+  // The chunk's own tokens, up to the tile's last row.
+  let xRow = (params.xOffset + first * params.xStride + head * params.headDim + p0) / 4u;
+  let scoreRow = (workgroup.z * params.groups + group) * q;
+  let end = min(valid, i0 + TILE_I);
+  let slabs = (end + SLAB - 1u) / SLAB;
+  for (var slab = 0u; slab < slabs; slab++) {
+    for (var part = 0u; part < 8u; part++) {
+      let t = part * 8u + local / 16u;
+      let j = slab * SLAB + t;
+      let i = i0 + local % 16u * 8u;
+      var low = vec4<f32>();
+      var high = vec4<f32>();
+      // Chunks are multiples of 16 long: eight tokens lie inside one together or not at all.
+      if (j < end && i < q && i + 7u >= j) {
+        let at = ((scoreRow + j) * q + i) / 4u;
+        low = mix4(scores[at], i, j);
+        high = mix4(scores[at + 1u], i + 4u, j);
+      }
+      stageUnit(t * WIDE + local % 16u, low, high);
+    }
+    for (var part = 0u; part < 4u; part++) {
+      let t = part * 16u + local / 8u;
+      let j = slab * SLAB + t;
+      var low = vec4<f32>();
+      var high = vec4<f32>();
+      if (j < end && p0 + unit * 8u < params.headDim) {
+        let at = xRow + j * (params.xStride / 4u) + unit * 2u;
+        low = x[at];
+        high = x[at + 1u];
+      }
+      stageUnit(X_UNITS + t * NARROW + unit, low, high);
+    }
+    workgroupBarrier();
+    // Rows before the slab see nothing of it.
+    if (i0 + subgroup * 32u + 31u >= slab * SLAB) {
+      for (var k = 0u; k < SLAB / 16u; k++) {
+        multiplyAcrossRows(&sums, k * 16u * WIDE + subgroup * 4u, WIDE, X_UNITS + k * 16u * NARROW, NARROW);
+      }
+    }
+    workgroupBarrier();
+  }
+
+  let row = Row(head, first, valid, p0);
+  let i = i0 + subgroup * 32u;
+  show(subgroup, sums.s00, sums.s01, sums.s02, sums.s03);
+  writeShown(row, i, local);
+  show(subgroup, sums.s10, sums.s11, sums.s12, sums.s13);
+  writeShown(row, i + 16u, local);
+}

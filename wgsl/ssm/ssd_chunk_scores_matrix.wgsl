@@ -1,0 +1,108 @@
+// scores[j, i] = sum_n B[j, n] C[i, n] for tokens j <= i of one chunk, on matrix units
+// Source: as ssm/ssd_chunk_scores. Numbers: B and C are rounded to f16, sums are f32.
+// Work: one workgroup a (batch, chunk, group) and tile of 64 tokens j x 128 tokens i; tiles above the diagonal or past
+//   the end do nothing. See shared/ssd_matrix. Workgroup memory: 27 KiB of operands.
+// Barriers: around the staging of every 64 values of N.
+// Requirements: f16 matrix units with f32 results and subgroups of 32; N and Q in multiples of 16.
+//! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
+//! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=32768
+import package::shared::ssd_matrix::{MATRIX_INVOCATIONS, SLAB, NARROW, staged, Sums, stageUnit, multiplyAlongRows};
+enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+diagnostic(off, chromium.subgroup_matrix_uniformity);
+
+struct Params {
+  length: u32,
+  chunks: u32,
+  // Q
+  chunkLength: u32,
+  groups: u32,
+  stateSize: u32,
+  bOffset: u32,
+  bStride: u32,
+  cOffset: u32,
+  cStride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (B, L, G, N), rows of groups bStride apart
+@group(0) @binding(1) var<storage, read> B: array<vec4<f32>>;
+// (B, L, G, N), rows of groups cStride apart
+@group(0) @binding(2) var<storage, read> C: array<vec4<f32>>;
+// (B, chunks, G, Q, Q), transposed: i is contiguous; entries with j > i are not defined
+@group(0) @binding(3) var<storage, read_write> scores: array<vec4<f32>>;
+
+const TILE_J: u32 = 64u;
+const TILE_I: u32 = 128u;
+// The first unit of C.
+const C_UNITS: u32 = TILE_J * NARROW;
+
+@compute @workgroup_size(MATRIX_INVOCATIONS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let columnTiles = (params.chunkLength + TILE_I - 1u) / TILE_I;
+  let j0 = (workgroup.x / columnTiles) * TILE_J;
+  let i0 = (workgroup.x % columnTiles) * TILE_I;
+  let group = workgroup.y;
+  let batch = workgroup.z / params.chunks;
+  let start = (workgroup.z % params.chunks) * params.chunkLength;
+  if (j0 >= i0 + TILE_I || start + i0 >= params.length) { return; }
+
+  let first = batch * params.length + start;
+  let valid = min(params.chunkLength, params.length - start);
+  let bRow = (params.bOffset + first * params.bStride + group * params.stateSize) / 4u;
+  let cRow = (params.cOffset + first * params.cStride + group * params.stateSize) / 4u;
+  let subgroup = local / 32u;
+  let row = subgroup / 2u * 32u;
+  let column = subgroup % 2u * 64u;
+  var sums: Sums;
+  let slabs = (params.stateSize + SLAB - 1u) / SLAB;
+  for (var slab = 0u; slab < slabs; slab++) {
+    workgroupBarrier();
+    let unit = local % 8u;
+    let n = slab * SLAB + unit * 8u;
+    for (var i = 0u; i < 12u; i++) {
+      // 64 rows of B, then 128 of C.
+      let t = i * 16u + local / 8u;
+      let isC = t >= TILE_J;
+      let token = select(j0 + t, i0 + t - TILE_J, isC);
+      var low = vec4<f32>();
+      var high = vec4<f32>();
+      if (token < valid && n < params.stateSize) {
+        if (isC) {
+          let at = cRow + token * (params.cStride / 4u) + n / 4u;
+          low = C[at];
+          high = C[at + 1u];
+        } else {
+          let at = bRow + token * (params.bStride / 4u) + n / 4u;
+          low = B[at];
+          high = B[at + 1u];
+        }
+      }
+      stageUnit(t * NARROW + unit, low, high);
+    }
+    workgroupBarrier();
+    for (var k = 0u; k < SLAB / 8u; k += 2u) {
+      multiplyAlongRows(&sums, row * NARROW + k, C_UNITS + column * NARROW + k, NARROW);
+    }
+  }
+
+  let q = params.chunkLength;
+  let stride = q / 4u;
+  let j = j0 + row;
+  let i = i0 + column;
+  let base = ((workgroup.z * params.groups + group) * q + j) * stride + i / 4u;
+  if (j < q) {
+    if (i < q) { subgroupMatrixStore<row_major>(&scores, base, sums.s00, stride); }
+    if (i + 16u < q) { subgroupMatrixStore<row_major>(&scores, base + 4u, sums.s01, stride); }
+    if (i + 32u < q) { subgroupMatrixStore<row_major>(&scores, base + 8u, sums.s02, stride); }
+    if (i + 48u < q) { subgroupMatrixStore<row_major>(&scores, base + 12u, sums.s03, stride); }
+  }
+  if (j + 16u < q) {
+    let below = base + 16u * stride;
+    if (i < q) { subgroupMatrixStore<row_major>(&scores, below, sums.s10, stride); }
+    if (i + 16u < q) { subgroupMatrixStore<row_major>(&scores, below + 4u, sums.s11, stride); }
+    if (i + 32u < q) { subgroupMatrixStore<row_major>(&scores, below + 8u, sums.s12, stride); }
+    if (i + 48u < q) { subgroupMatrixStore<row_major>(&scores, below + 12u, sums.s13, stride); }
+  }
+}
