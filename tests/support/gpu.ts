@@ -24,9 +24,9 @@ export function simdChoices(device: Device): readonly ForcedChoices[] {
 }
 
 /** A device with matrix units for a test file: a real one where there is one, otherwise one that emulates them. */
-export async function openMatrixDevice(): Promise<Device> {
+export async function openMatrixDevice(workgroupMemory = 49_152): Promise<Device> {
   const device = await openTestDevice();
-  return hasMatrixUnits(device) ? device : withMatrixUnits(device);
+  return hasMatrixUnits(device) ? device : withMatrixUnits(device, workgroupMemory);
 }
 
 /** Whether a device has workgroup memory for the largest tiles of matrix units; a software GPU has not. */

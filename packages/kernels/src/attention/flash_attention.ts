@@ -1,7 +1,10 @@
 import { flashAttentionShader } from '../generated/attention/flash_attention.ts';
+import { flashAttentionMatrixShader } from '../generated/attention/flash_attention_matrix.ts';
 import { requireDtype, requireRank, requireShape } from '../core/checks.ts';
+import { chooseUnit } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
-import { ceilDivSize, maximumSize } from '../core/size.ts';
+import { strideOfRows } from '../core/recording.ts';
+import { ceilDivSize, isMultiple, maximumSize } from '../core/size.ts';
 import { NO_WINDOW, requireHeads, requireScores, rowsInUnits } from './inputs.ts';
 
 export interface FlashAttentionInputs {
@@ -64,31 +67,62 @@ export function flashAttention(
   const values = rowsInUnits('flashAttention', 'v', v, 4);
 
   const y = recording.scratch('flashAttention.y', 'f32', q.shape);
+  const bindings = { q, k, v, position: position ?? recording.placeholder('u32'), y };
+  const params = {
+    length,
+    capacity,
+    heads,
+    group: heads / kvHeads,
+    causal: causal ? 1 : 0,
+    hasPosition: position === undefined ? 0 : 1,
+    window,
+    scale,
+    cap: softCap ?? 0,
+    qOffset: queries.offset,
+    qStride: queries.stride,
+    kOffset: keys.offset,
+    kStride: keys.stride,
+    vOffset: values.offset,
+    vStride: values.stride,
+  };
+  if (usesMatrixUnits(recording, q, k, v)) {
+    const octets = (tensor: TensorRef) => rowsInUnits('flashAttention', 'k', tensor, 8);
+    recording.dispatch(flashAttentionMatrixShader, {
+      bindings,
+      params: {
+        ...params,
+        kOffset: octets(k).offset,
+        kStride: octets(k).stride,
+        vOffset: octets(v).offset,
+        vStride: octets(v).stride,
+      },
+      constants: { HEAD_DIM: headDim, KEYS: keysOfTile(recording, headDim) },
+      workgroups: [ceilDivSize(length, 64), heads, batch],
+    });
+    return y;
+  }
   const tiles = chooseTiles(maximumSize(length), headDim);
   recording.dispatch(flashAttentionShader, {
-    bindings: { q, k, v, position: position ?? recording.placeholder('u32'), y },
-    params: {
-      length,
-      capacity,
-      heads,
-      group: heads / kvHeads,
-      causal: causal ? 1 : 0,
-      hasPosition: position === undefined ? 0 : 1,
-      window,
-      scale,
-      cap: softCap ?? 0,
-      qOffset: queries.offset,
-      qStride: queries.stride,
-      kOffset: keys.offset,
-      kStride: keys.stride,
-      vOffset: values.offset,
-      vStride: values.stride,
-    },
+    bindings,
+    params,
     constants: { HEAD_DIM: headDim, ROWS: tiles.rows, ROW_GROUPS: tiles.rowGroups, VALUE_ROWS: tiles.valueRows },
     choices: { cache: k.dtype === 'f16' ? 'f16' : 'f32' },
     workgroups: [ceilDivSize(length, tiles.rows * tiles.rowGroups), heads, batch],
   });
   return y;
+}
+
+/** Whether to record the variant for matrix units: f16 keys in rows of whole 16 bytes, heads of whole fragments. */
+function usesMatrixUnits(recording: Recording, q: TensorRef, k: TensorRef, v: TensorRef): boolean {
+  const headDim = maximumSize(q.shape[3] ?? 0);
+  const aligned = [k, v].every((tensor) => isMultiple(tensor.offset, 8) && strideOfRows('k', tensor, 2) % 8 === 0);
+  const suits = k.dtype === 'f16' && headDim % 16 === 0 && aligned;
+  return suits && chooseUnit(recording, flashAttentionMatrixShader, 'f16', q.shape[1] ?? 1) === 'matrix';
+}
+
+/** Keys of a tile on matrix units: 64 where the workgroup memory has room for them. */
+function keysOfTile({ capabilities }: Recording, headDim: number): 32 | 64 {
+  return headDim <= 128 && capabilities.limits.maxComputeWorkgroupStorageSize >= 49_152 ? 64 : 32;
 }
 
 /**
