@@ -24,19 +24,23 @@ export interface KernelCase {
   readonly bytes: number;
 }
 
-/** The benchmark of one kernel: a check against the reference, then the cases to time. */
+/** A small case whose result is compared with the float64 reference. */
+export interface KernelCheck {
+  readonly inputs: Readonly<Record<string, RandomInput>>;
+  readonly record: (recording: Recording, inputs: Readonly<Record<string, TensorRef>>) => TensorRef;
+  /** Expected values, from host copies of the inputs (f16 and bf16 already rounded and widened to f32). */
+  readonly expected: (inputs: Readonly<Record<string, Float32Array | Uint32Array>>) => ArrayLike<number>;
+  readonly rtol: number;
+  readonly atol: number;
+}
+
+/** The benchmark of one kernel: checks against the reference before anything is timed, then the cases to time. */
 export interface KernelBench {
   /** Family and stem, such as `norm/rms_norm`. */
   readonly name: string;
-  /** A small case whose result is compared with the float64 reference before anything is timed. */
-  readonly verify: {
-    readonly inputs: Readonly<Record<string, RandomInput>>;
-    readonly record: (recording: Recording, inputs: Readonly<Record<string, TensorRef>>) => TensorRef;
-    /** Expected values, from host copies of the inputs (f16 and bf16 already rounded and widened to f32). */
-    readonly expected: (inputs: Readonly<Record<string, Float32Array | Uint32Array>>) => ArrayLike<number>;
-    readonly rtol: number;
-    readonly atol: number;
-  };
+  readonly verify: KernelCheck;
+  /** Further checks, of forms that `verify` does not reach. */
+  readonly verifyAlso?: readonly KernelCheck[];
   readonly cases: readonly KernelCase[];
 }
 

@@ -2,7 +2,7 @@ import type { Device, ForcedChoices, HostTensor, Recording, TensorRef } from '@m
 import { fromBfloatBits, fromHalfBits, run } from '@mambalab/kernels';
 import type { Verification } from '../results.ts';
 import { hostInput } from './inputs.ts';
-import type { KernelBench } from './kernel_bench.ts';
+import type { KernelBench, KernelCheck } from './kernel_bench.ts';
 import { Random } from './random.ts';
 
 export interface VerifyOptions {
@@ -45,21 +45,38 @@ export function compareValues(
 }
 
 /**
- * Runs a kernel on fresh random inputs with poisoned outputs, and compares it with its reference. Errors that the kernel
- * raises count as a failed verification.
+ * Runs every check of a kernel on fresh random inputs with poisoned outputs, and compares it with its reference. Errors
+ * that the kernel raises count as a failed verification.
+ *
+ * @returns the first failure, or how many values passed and the worst of them
  */
 export async function verifyKernel(device: Device, bench: KernelBench, options: VerifyOptions): Promise<Verification> {
-  const { verify } = bench;
   const random = new Random(options.seed);
-  const made = Object.entries(verify.inputs).map(([name, spec]) => [name, hostInput(random, spec)] as const);
+  let passed = { passed: true as const, values: 0, worst: 0 };
+  for (const check of [bench.verify, ...(bench.verifyAlso ?? [])]) {
+    const verification = await verifyOnce(device, check, random, options);
+    if (!verification.passed) return verification;
+    const { values, worst } = verification;
+    passed = { passed: true, values: passed.values + values, worst: Math.max(passed.worst, worst) };
+  }
+  return passed;
+}
+
+async function verifyOnce(
+  device: Device,
+  check: KernelCheck,
+  random: Random,
+  options: VerifyOptions,
+): Promise<Verification> {
+  const made = Object.entries(check.inputs).map(([name, spec]) => [name, hostInput(random, spec)] as const);
   const hosts = Object.fromEntries(made.map(([name, { host }]) => [name, host]));
   const values = Object.fromEntries(made.map(([name, input]) => [name, input.values.slice()]));
   const kernel = (recording: Recording, inputs: Readonly<Record<string, TensorRef>>): TensorRef =>
-    verify.record(recording, inputs);
+    check.record(recording, inputs);
   const force = options.force === undefined ? {} : { force: options.force };
   try {
     const result = await run(device, kernel, hosts, undefined, { poison: true, ...force });
-    return compareValues(unpack(result), verify.expected(values), verify);
+    return compareValues(unpack(result), check.expected(values), check);
   } catch (error) {
     return { passed: false, reason: error instanceof Error ? error.message : String(error) };
   }

@@ -1,6 +1,6 @@
 import { flashAttention } from '@mambalab/kernels';
 import { flashAttention as reference } from '@mambalab/kernels/reference';
-import type { KernelBench, KernelCase, RandomInput } from '../../harness/kernel_bench.ts';
+import type { KernelBench, KernelCase, KernelCheck, RandomInput } from '../../harness/kernel_bench.ts';
 import { input, values } from '../../harness/kernel_bench.ts';
 
 interface Sizes {
@@ -29,26 +29,32 @@ const prefill = (label: string, sizes: Sizes): KernelCase => {
   };
 };
 
-const verified: Sizes = { length: 45, heads: 4, kvHeads: 2, headDim: 64 };
+const check = (sizes: Sizes, tolerance: number): KernelCheck => ({
+  inputs: tensors(sizes, 'f16'),
+  record: (recording, inputs) =>
+    flashAttention(recording, { q: input(inputs, 'q'), k: input(inputs, 'k'), v: input(inputs, 'v') }),
+  expected: (inputs) =>
+    reference(
+      { q: values(inputs, 'q'), k: values(inputs, 'k'), v: values(inputs, 'v') },
+      { batch: 1, ...sizes, capacity: sizes.length },
+    ),
+  rtol: tolerance,
+  atol: tolerance,
+});
 
 export const flashAttentionBench: KernelBench = {
   name: 'attention/flash_attention',
-  verify: {
-    inputs: tensors(verified, 'f16'),
-    record: (recording, inputs) =>
-      flashAttention(recording, { q: input(inputs, 'q'), k: input(inputs, 'k'), v: input(inputs, 'v') }),
-    expected: (inputs) =>
-      reference(
-        { q: values(inputs, 'q'), k: values(inputs, 'k'), v: values(inputs, 'v') },
-        { batch: 1, ...verified, capacity: verified.length },
-      ),
-    rtol: 1e-5,
-    atol: 1e-5,
-  },
+  verify: check({ length: 30, heads: 4, kvHeads: 2, headDim: 64 }, 1e-5),
+  // Long enough for matrix units, which round queries and weights to f16.
+  verifyAlso: [
+    check({ length: 45, heads: 4, kvHeads: 2, headDim: 64 }, 5e-3),
+    check({ length: 150, heads: 2, kvHeads: 1, headDim: 128 }, 5e-3),
+  ],
   cases: [
     prefill('Llama 1B prefill 2048', { length: 2048, heads: 32, kvHeads: 8, headDim: 64 }),
     prefill('Llama 1B prefill 4096', { length: 4096, heads: 32, kvHeads: 8, headDim: 64 }),
     prefill('8B hybrid prefill 2048', { length: 2048, heads: 32, kvHeads: 8, headDim: 128 }),
     prefill('8B hybrid prefill 4096', { length: 4096, heads: 32, kvHeads: 8, headDim: 128 }),
+    prefill('8B hybrid prefill 16384', { length: 16_384, heads: 32, kvHeads: 8, headDim: 128 }),
   ],
 };
