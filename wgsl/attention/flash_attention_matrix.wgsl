@@ -51,6 +51,8 @@ const STRIDE: u32 = UNITS + 1u;
 // Between rows of scores in vectors, and of weights in units; one more than needed, which spreads rows over banks
 const SCORE_STRIDE: u32 = KEYS / 4u + 1u;
 const WEIGHT_STRIDE: u32 = KEYS / 8u + 1u;
+// Units of a tile of keys that an invocation stages
+const LOADS: u32 = (KEYS * UNITS + INVOCATIONS - 1u) / INVOCATIONS;
 const LARGEST: f32 = 65504.0;
 // A weight is at most 2^SLACK: far from what f16 can hold.
 const SLACK: f32 = 8.0;
@@ -91,6 +93,18 @@ fn visible(score: vec4<f32>, key: i32, begin: i32, end: i32) -> vec4<f32> {
   }
   let keys = key + vec4<i32>(0, 1, 2, 3);
   return select(vec4<f32>(MASKED), s, (keys >= vec4<i32>(begin)) & (keys < vec4<i32>(end)));
+}
+
+// Where unit number n of an invocation lies in the tile from firstKey on. Rows beyond the last key may hold anything, so
+// that the last one stands for them: their scores are masked.
+fn placeOf(firstKey: u32, n: u32, local: u32, keys: i32, stride: u32) -> u32 {
+  let i = n * INVOCATIONS + local;
+  return min(firstKey + i / UNITS, u32(max(keys, 1)) - 1u) * stride + i % UNITS;
+}
+
+fn stage(n: u32, local: u32, value: vec4<u32>) {
+  let i = n * INVOCATIONS + local;
+  if (i < KEYS * UNITS) { staged[i / UNITS * STRIDE + i % UNITS] = value; }
 }
 
 @compute @workgroup_size(INVOCATIONS)
@@ -149,35 +163,28 @@ fn main(
   var total = 0.0;
   let kStart = params.kOffset + batch * params.capacity * params.kStride + kvHead * UNITS;
   let vStart = params.vOffset + batch * params.capacity * params.vStride + kvHead * UNITS;
+  var loaded: array<vec4<u32>, LOADS>;
+  for (var n = 0u; n < LOADS; n++) { loaded[n] = k[kStart + placeOf(firstTile * KEYS, n, local, keys, params.kStride)]; }
   for (var tile = firstTile; tile < endTile; tile++) {
     let firstKey = tile * KEYS;
     workgroupBarrier();
-    for (var n = 0u; n < (KEYS * UNITS + INVOCATIONS - 1u) / INVOCATIONS; n++) {
-      let i = n * INVOCATIONS + local;
-      let key = firstKey + i / UNITS;
-      // Rows beyond the last key may hold anything.
-      var value = vec4<u32>();
-      if (i32(key) < keys) { value = k[kStart + key * params.kStride + i % UNITS]; }
-      if (i < KEYS * UNITS) { staged[i / UNITS * STRIDE + i % UNITS] = value; }
-    }
+    for (var n = 0u; n < LOADS; n++) { stage(n, local, loaded[n]); }
     workgroupBarrier();
-    for (var column = 0u; column < KEY_FRAGMENTS; column++) {
-      var products = subgroup_matrix_result<f32, 16, 16>();
-      for (var f = 0u; f < FRAGMENTS; f++) {
+    // Values arrive while the scores are made, the next keys while the values are multiplied.
+    for (var n = 0u; n < LOADS; n++) { loaded[n] = v[vStart + placeOf(firstKey, n, local, keys, params.vStride)]; }
+    var products = array<subgroup_matrix_result<f32, 16, 16>, KEY_FRAGMENTS>();
+    for (var f = 0u; f < FRAGMENTS; f++) {
+      for (var column = 0u; column < KEY_FRAGMENTS; column++) {
         let part = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&staged, column * 16u * STRIDE + f * 2u, STRIDE);
-        products = subgroupMatrixMultiplyAccumulate(queries[f], part, products);
+        products[column] = subgroupMatrixMultiplyAccumulate(queries[f], part, products[column]);
       }
-      subgroupMatrixStore<row_major>(&scores, subgroup * 16u * SCORE_STRIDE + column * 4u, products, SCORE_STRIDE);
+    }
+    for (var column = 0u; column < KEY_FRAGMENTS; column++) {
+      subgroupMatrixStore<row_major>(&scores, subgroup * 16u * SCORE_STRIDE + column * 4u, products[column], SCORE_STRIDE);
     }
     workgroupBarrier();
 
-    for (var n = 0u; n < (KEYS * UNITS + INVOCATIONS - 1u) / INVOCATIONS; n++) {
-      let i = n * INVOCATIONS + local;
-      let key = firstKey + i / UNITS;
-      var value = vec4<u32>();
-      if (i32(key) < keys) { value = v[vStart + key * params.vStride + i % UNITS]; }
-      if (i < KEYS * UNITS) { staged[i / UNITS * STRIDE + i % UNITS] = value; }
-    }
+    for (var n = 0u; n < LOADS; n++) { stage(n, local, loaded[n]); }
     var own = array<vec4<f32>, KEYS / 8u>();
     var highest = MASKED;
     for (var i = 0u; i < KEYS / 8u; i++) {
@@ -218,6 +225,7 @@ fn main(
         workgroupBarrier();
       }
     }
+    for (var n = 0u; n < LOADS; n++) { loaded[n] = k[kStart + placeOf(firstKey + KEYS, n, local, keys, params.kStride)]; }
     for (var column = 0u; column < KEY_FRAGMENTS; column++) {
       let left = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&weights, subgroup * 16u * WEIGHT_STRIDE + column * 2u, WEIGHT_STRIDE);
       for (var f = 0u; f < FRAGMENTS; f++) {

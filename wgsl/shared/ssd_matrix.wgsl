@@ -7,6 +7,7 @@ const MATRIX_INVOCATIONS: u32 = 128u;
 const SLAB: u32 = 64u;
 const NARROW: u32 = 9u;
 const WIDE: u32 = 17u;
+const FOUR: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
 const LARGEST: f32 = 65504.0;
 
 // 27 KiB: rows of 64 values, 128 of the left and 64 of the right operand, or less.
@@ -31,6 +32,19 @@ fn narrow(values: vec4<f32>) -> vec2<u32> {
 
 fn stageUnit(at: u32, low: vec4<f32>, high: vec4<f32>) {
   staged[at] = vec4<u32>(narrow(low), narrow(high));
+}
+
+// Four units on their way to be staged: in registers while the slab before is multiplied.
+struct Units {
+  low: mat4x4<f32>,
+  high: mat4x4<f32>,
+}
+
+fn stageUnits(at: vec4<u32>, units: Units) {
+  stageUnit(at.x, units.low[0], units.high[0]);
+  stageUnit(at.y, units.low[1], units.high[1]);
+  stageUnit(at.z, units.low[2], units.high[2]);
+  stageUnit(at.w, units.low[3], units.high[3]);
 }
 
 // Adds 16 values along K: rows of both operands run along K, from the units a and b, `stride` units apart.

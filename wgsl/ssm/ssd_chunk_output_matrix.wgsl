@@ -3,13 +3,15 @@
 // Source: as there. Numbers: decayed C and scores, S and x are rounded to f16 for the products, sums are f32.
 // Work: one workgroup a (batch, chunk, head) and tile of 128 tokens x 64 values of P; see shared/ssd_matrix.
 // Workgroup memory: 27 KiB of operands + 3 KiB of dt and cs.
-// Barriers: around the staging of every 64 values of N or tokens, and of every strip of sums at the end.
+// Barriers: around the staging of every 64 values of N or tokens, which are loaded to registers while the ones before
+//   are multiplied, and around every strip of sums at the end.
 // Requirements: f16 matrix units with f32 results and subgroups of 32; P, N and Q in multiples of 16.
 //! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
 //! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=32768
 import package::shared::activations::silu;
 import package::shared::ssd_matrix::{
-  MATRIX_INVOCATIONS, SLAB, NARROW, WIDE, staged, Sums, stageUnit, multiplyAlongRows, multiplyAcrossRows
+  MATRIX_INVOCATIONS, SLAB, NARROW, WIDE, FOUR, staged, Sums, Units, stageUnit, stageUnits, multiplyAlongRows,
+  multiplyAcrossRows
 };
 enable f16;
 enable subgroups;
@@ -79,6 +81,40 @@ fn mix4(score: vec4<f32>, i: u32, j: u32) -> vec4<f32> {
   return select(vec4(0.0), score * weight, vec4<u32>(i, i + 1u, i + 2u, i + 3u) >= vec4<u32>(j));
 }
 
+fn loadX(at: vec4<u32>) -> Units {
+  return Units(mat4x4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), mat4x4<f32>(x[at.x + 1u], x[at.y + 1u], x[at.z + 1u], x[at.w + 1u]));
+}
+
+fn loadC(at: vec4<u32>) -> Units {
+  return Units(mat4x4<f32>(C[at.x], C[at.y], C[at.z], C[at.w]), mat4x4<f32>(C[at.x + 1u], C[at.y + 1u], C[at.z + 1u], C[at.w + 1u]));
+}
+
+fn loadState(at: vec4<u32>) -> Units {
+  return Units(mat4x4<f32>(states[at.x], states[at.y], states[at.z], states[at.w]), mat4x4<f32>(states[at.x + 1u], states[at.y + 1u], states[at.z + 1u], states[at.w + 1u]));
+}
+
+fn loadScores(at: vec4<u32>) -> Units {
+  return Units(mat4x4<f32>(scores[at.x], scores[at.y], scores[at.z], scores[at.w]), mat4x4<f32>(scores[at.x + 1u], scores[at.y + 1u], scores[at.z + 1u], scores[at.w + 1u]));
+}
+
+// Rows i of C times what is left there of the state that entered.
+fn stageDecayed(at: vec4<u32>, units: Units, i: vec4<u32>) {
+  let sums = mat4x2<f32>(cs[i.x], cs[i.y], cs[i.z], cs[i.w]);
+  let w = exp(min(vec4(sums[0].x + sums[0].y, sums[1].x + sums[1].y, sums[2].x + sums[2].y, sums[3].x + sums[3].y), vec4(0.0)));
+  stageUnit(at.x, units.low[0] * w.x, units.high[0] * w.x);
+  stageUnit(at.y, units.low[1] * w.y, units.high[1] * w.y);
+  stageUnit(at.z, units.low[2] * w.z, units.high[2] * w.z);
+  stageUnit(at.w, units.low[3] * w.w, units.high[3] * w.w);
+}
+
+// Rows j of scores from token i on, mixed.
+fn stageMixed(at: vec4<u32>, units: Units, i: u32, j: vec4<u32>) {
+  stageUnit(at.x, mix4(units.low[0], i, j.x), mix4(units.high[0], i + 4u, j.x));
+  stageUnit(at.y, mix4(units.low[1], i, j.y), mix4(units.high[1], i + 4u, j.y));
+  stageUnit(at.z, mix4(units.low[2], i, j.z), mix4(units.high[2], i + 4u, j.z));
+  stageUnit(at.w, mix4(units.low[3], i, j.w), mix4(units.high[3], i + 4u, j.w));
+}
+
 fn show(subgroup: u32, s0: subgroup_matrix_result<f32, 16, 16>, s1: subgroup_matrix_result<f32, 16, 16>, s2: subgroup_matrix_result<f32, 16, 16>, s3: subgroup_matrix_result<f32, 16, 16>) {
   workgroupBarrier();
   subgroupMatrixStore<row_major>(&staged, subgroup * 16u * SHOWN, s0, SHOWN);
@@ -143,94 +179,78 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
   workgroupBarrier();
 
+  // First what entered the chunk, in slabs of N, then the chunk's own tokens up to the tile's last row, in slabs of them.
+  // Nothing enters the first chunk unless a state was given. Rows past an end repeat the last one: either the other
+  // operand is zero there or their sums are not stored.
   let first = batch * params.length + start;
   let subgroup = local / 32u;
   let unit = local % 8u;
+  let tokens = local / 8u + FOUR * 16u;
+  let end = min(valid, i0 + TILE_I);
+  let entered = select(0u, (params.stateSize + SLAB - 1u) / SLAB, chunk >= params.firstCarried);
+  let slabs = entered + (end + SLAB - 1u) / SLAB;
+
+  let last = vec4<u32>(valid - 1u);
+  let cStart = (params.cOffset + first * params.cStride + group * params.stateSize) / 4u;
+  let cRow = cStart + min(i0 + tokens, last) * (params.cStride / 4u);
+  let cRowBelow = cStart + min(i0 + tokens + 64u, last) * (params.cStride / 4u);
+  let p = min(vec4<u32>(p0) + tokens, vec4<u32>(params.headDim - 1u));
+  let stateRow = (sequence * params.headDim + p) * (params.stateSize / 4u);
+  let xUnit = min(p0 + unit * 8u, params.headDim - 8u);
+  let xStart = (params.xOffset + first * params.xStride + head * params.headDim + xUnit) / 4u;
+  let scoreRow = (workgroup.z * params.groups + group) * q;
+  // Of the scores of a token, an invocation has those on eight tokens from here on.
+  let i = min(i0 + local % 16u * 8u, q - 8u);
+  let rows = local / 16u + FOUR * 8u;
+
   var sums: Sums;
-  // What entered the chunk; nothing enters the first one unless a state was given.
-  if (chunk >= params.firstCarried) {
-    let cRow = (params.cOffset + first * params.cStride + group * params.stateSize) / 4u;
-    let stateRow = (sequence * params.headDim + p0) * params.stateSize / 4u;
-    let slabs = (params.stateSize + SLAB - 1u) / SLAB;
-    for (var slab = 0u; slab < slabs; slab++) {
-      let n = slab * SLAB + unit * 8u;
-      for (var part = 0u; part < 12u; part++) {
-        // 128 rows of C, then 64 of the state.
-        let t = part * 16u + local / 8u;
-        var low = vec4<f32>();
-        var high = vec4<f32>();
-        if (t < TILE_I) {
-          let i = i0 + t;
-          if (i < valid && n < params.stateSize) {
-            let decay = exp(min(cs[i].x + cs[i].y, 0.0));
-            let at = cRow + i * (params.cStride / 4u) + n / 4u;
-            low = C[at] * decay;
-            high = C[at + 1u] * decay;
-          }
-        } else {
-          let p = t - TILE_I;
-          if (p0 + p < params.headDim && n < params.stateSize) {
-            let at = stateRow + (p * params.stateSize + n) / 4u;
-            low = states[at];
-            high = states[at + 1u];
-          }
-        }
-        stageUnit(t * NARROW + unit, low, high);
+  var above: Units;
+  var below: Units;
+  var right: Units;
+  for (var slab = 0u; slab <= slabs; slab++) {
+    if (slab > 0u) {
+      workgroupBarrier();
+      if (slab <= entered) {
+        if ((slab - 1u) * SLAB + unit * 8u >= params.stateSize) { right = Units(); }
+        stageDecayed(tokens * NARROW + unit, above, min(i0 + tokens, last));
+        stageDecayed((tokens + 64u) * NARROW + unit, below, min(i0 + tokens + 64u, last));
+        stageUnits(STATE_UNITS + tokens * NARROW + unit, right);
+      } else {
+        let j = (slab - 1u - entered) * SLAB + rows;
+        stageMixed(rows * WIDE + local % 16u, above, i, j);
+        stageMixed((rows + 32u) * WIDE + local % 16u, below, i, j + 32u);
+        stageUnits(X_UNITS + tokens * NARROW + unit, right);
       }
       workgroupBarrier();
+    }
+    if (slab < entered) {
+      let n = min(slab * SLAB + unit * 8u, params.stateSize - 8u) / 4u;
+      above = loadC(cRow + n);
+      below = loadC(cRowBelow + n);
+      right = loadState(stateRow + n);
+    } else if (slab < slabs) {
+      let j0 = (slab - entered) * SLAB;
+      above = loadScores(((scoreRow + min(j0 + rows, vec4<u32>(q - 1u))) * q + i) / 4u);
+      below = loadScores(((scoreRow + min(j0 + rows + 32u, vec4<u32>(q - 1u))) * q + i) / 4u);
+      right = loadX(xStart + min(j0 + tokens, last) * (params.xStride / 4u));
+    }
+    if (slab > 0u && slab <= entered) {
       for (var k = 0u; k < SLAB / 8u; k += 2u) {
         multiplyAlongRows(&sums, subgroup * 32u * NARROW + k, STATE_UNITS + k, NARROW);
       }
-      workgroupBarrier();
     }
-  }
-
-  // The chunk's own tokens, up to the tile's last row.
-  let xRow = (params.xOffset + first * params.xStride + head * params.headDim + p0) / 4u;
-  let scoreRow = (workgroup.z * params.groups + group) * q;
-  let end = min(valid, i0 + TILE_I);
-  let slabs = (end + SLAB - 1u) / SLAB;
-  for (var slab = 0u; slab < slabs; slab++) {
-    for (var part = 0u; part < 8u; part++) {
-      let t = part * 8u + local / 16u;
-      let j = slab * SLAB + t;
-      let i = i0 + local % 16u * 8u;
-      var low = vec4<f32>();
-      var high = vec4<f32>();
-      // Chunks are multiples of 16 long: eight tokens lie inside one together or not at all.
-      if (j < end && i < q && i + 7u >= j) {
-        let at = ((scoreRow + j) * q + i) / 4u;
-        low = mix4(scores[at], i, j);
-        high = mix4(scores[at + 1u], i + 4u, j);
-      }
-      stageUnit(t * WIDE + local % 16u, low, high);
-    }
-    for (var part = 0u; part < 4u; part++) {
-      let t = part * 16u + local / 8u;
-      let j = slab * SLAB + t;
-      var low = vec4<f32>();
-      var high = vec4<f32>();
-      if (j < end && p0 + unit * 8u < params.headDim) {
-        let at = xRow + j * (params.xStride / 4u) + unit * 2u;
-        low = x[at];
-        high = x[at + 1u];
-      }
-      stageUnit(X_UNITS + t * NARROW + unit, low, high);
-    }
-    workgroupBarrier();
     // Rows before the slab see nothing of it.
-    if (i0 + subgroup * 32u + 31u >= slab * SLAB) {
+    if (slab > entered && i0 + subgroup * 32u + 31u >= (slab - 1u - entered) * SLAB) {
       for (var k = 0u; k < SLAB / 16u; k++) {
         multiplyAcrossRows(&sums, k * 16u * WIDE + subgroup * 4u, WIDE, X_UNITS + k * 16u * NARROW, NARROW);
       }
     }
-    workgroupBarrier();
   }
 
   let row = Row(head, first, valid, p0);
-  let i = i0 + subgroup * 32u;
+  let top = i0 + subgroup * 32u;
   show(subgroup, sums.s00, sums.s01, sums.s02, sums.s03);
-  writeShown(row, i, local);
+  writeShown(row, top, local);
   show(subgroup, sums.s10, sums.s11, sums.s12, sums.s13);
-  writeShown(row, i + 16u, local);
+  writeShown(row, top + 16u, local);
 }

@@ -2,11 +2,13 @@
 // Source: as ssm/ssd_chunk_scores. Numbers: B and C are rounded to f16, sums are f32.
 // Work: one workgroup a (batch, chunk, group) and tile of 64 tokens j x 128 tokens i; tiles above the diagonal or past
 //   the end do nothing. See shared/ssd_matrix. Workgroup memory: 27 KiB of operands.
-// Barriers: around the staging of every 64 values of N.
+// Barriers: around the staging of every 64 values of N, loaded to registers while the ones before are multiplied.
 // Requirements: f16 matrix units with f32 results and subgroups of 32; N and Q in multiples of 16.
 //! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
 //! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=32768
-import package::shared::ssd_matrix::{MATRIX_INVOCATIONS, SLAB, NARROW, staged, Sums, stageUnit, multiplyAlongRows};
+import package::shared::ssd_matrix::{
+  MATRIX_INVOCATIONS, SLAB, NARROW, FOUR, staged, Sums, Units, stageUnits, multiplyAlongRows
+};
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -38,6 +40,14 @@ const TILE_I: u32 = 128u;
 // The first unit of C.
 const C_UNITS: u32 = TILE_J * NARROW;
 
+fn loadB(at: vec4<u32>) -> Units {
+  return Units(mat4x4<f32>(B[at.x], B[at.y], B[at.z], B[at.w]), mat4x4<f32>(B[at.x + 1u], B[at.y + 1u], B[at.z + 1u], B[at.w + 1u]));
+}
+
+fn loadC(at: vec4<u32>) -> Units {
+  return Units(mat4x4<f32>(C[at.x], C[at.y], C[at.z], C[at.w]), mat4x4<f32>(C[at.x + 1u], C[at.y + 1u], C[at.z + 1u], C[at.w + 1u]));
+}
+
 @compute @workgroup_size(MATRIX_INVOCATIONS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let columnTiles = (params.chunkLength + TILE_I - 1u) / TILE_I;
@@ -46,44 +56,46 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let group = workgroup.y;
   let batch = workgroup.z / params.chunks;
   let start = (workgroup.z % params.chunks) * params.chunkLength;
-  if (j0 >= i0 + TILE_I || start + i0 >= params.length) { return; }
-
-  let first = batch * params.length + start;
   let valid = min(params.chunkLength, params.length - start);
-  let bRow = (params.bOffset + first * params.bStride + group * params.stateSize) / 4u;
-  let cRow = (params.cOffset + first * params.cStride + group * params.stateSize) / 4u;
+  if (j0 >= i0 + TILE_I || i0 >= valid) { return; }
+
+  // Tokens past the last one repeat it: nobody reads their scores. Past N, B is zero and C repeats.
+  let first = batch * params.length + start;
+  let bStart = (params.bOffset + first * params.bStride + group * params.stateSize) / 4u;
+  let cStart = (params.cOffset + first * params.cStride + group * params.stateSize) / 4u;
+  let tokens = local / 8u + FOUR * 16u;
+  let last = vec4<u32>(valid - 1u);
+  let bRow = bStart + min(j0 + tokens, last) * (params.bStride / 4u);
+  let cRow = cStart + min(i0 + tokens, last) * (params.cStride / 4u);
+  let cRowBelow = cStart + min(i0 + tokens + 64u, last) * (params.cStride / 4u);
+  let unit = local % 8u;
   let subgroup = local / 32u;
   let row = subgroup / 2u * 32u;
   let column = subgroup % 2u * 64u;
   var sums: Sums;
+  var bs: Units;
+  var above: Units;
+  var below: Units;
   let slabs = (params.stateSize + SLAB - 1u) / SLAB;
-  for (var slab = 0u; slab < slabs; slab++) {
-    workgroupBarrier();
-    let unit = local % 8u;
-    let n = slab * SLAB + unit * 8u;
-    for (var i = 0u; i < 12u; i++) {
-      // 64 rows of B, then 128 of C.
-      let t = i * 16u + local / 8u;
-      let isC = t >= TILE_J;
-      let token = select(j0 + t, i0 + t - TILE_J, isC);
-      var low = vec4<f32>();
-      var high = vec4<f32>();
-      if (token < valid && n < params.stateSize) {
-        if (isC) {
-          let at = cRow + token * (params.cStride / 4u) + n / 4u;
-          low = C[at];
-          high = C[at + 1u];
-        } else {
-          let at = bRow + token * (params.bStride / 4u) + n / 4u;
-          low = B[at];
-          high = B[at + 1u];
-        }
-      }
-      stageUnit(t * NARROW + unit, low, high);
+  for (var slab = 0u; slab <= slabs; slab++) {
+    if (slab > 0u) {
+      workgroupBarrier();
+      if ((slab - 1u) * SLAB + unit * 8u >= params.stateSize) { bs = Units(); }
+      stageUnits(tokens * NARROW + unit, bs);
+      stageUnits(C_UNITS + tokens * NARROW + unit, above);
+      stageUnits(C_UNITS + (tokens + 64u) * NARROW + unit, below);
+      workgroupBarrier();
     }
-    workgroupBarrier();
-    for (var k = 0u; k < SLAB / 8u; k += 2u) {
-      multiplyAlongRows(&sums, row * NARROW + k, C_UNITS + column * NARROW + k, NARROW);
+    if (slab < slabs) {
+      let n = min(slab * SLAB + unit * 8u, params.stateSize - 8u) / 4u;
+      bs = loadB(bRow + n);
+      above = loadC(cRow + n);
+      below = loadC(cRowBelow + n);
+    }
+    if (slab > 0u) {
+      for (var k = 0u; k < SLAB / 8u; k += 2u) {
+        multiplyAlongRows(&sums, row * NARROW + k, C_UNITS + column * NARROW + k, NARROW);
+      }
     }
   }
 

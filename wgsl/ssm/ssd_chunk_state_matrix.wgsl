@@ -2,11 +2,13 @@
 // Source: as ssm/ssd_chunk_state. Numbers: the decayed x and B are rounded to f16, sums are f32.
 // Work: one workgroup a (batch, chunk, head) and tile of 64 values of P x 128 of N; see shared/ssd_matrix.
 // Workgroup memory: 27 KiB of operands + 1 KiB of token weights.
-// Barriers: the weights before their use; around the staging of every 64 tokens.
+// Barriers: around the staging of every 64 tokens, which are loaded to registers while the ones before are multiplied.
 // Requirements: f16 matrix units with f32 results and subgroups of 32; P and N in multiples of 16.
 //! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
 //! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=32768
-import package::shared::ssd_matrix::{MATRIX_INVOCATIONS, SLAB, NARROW, WIDE, staged, Sums, stageUnit, multiplyAcrossRows};
+import package::shared::ssd_matrix::{
+  MATRIX_INVOCATIONS, SLAB, NARROW, WIDE, FOUR, staged, Sums, Units, stageUnits, multiplyAcrossRows
+};
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -44,6 +46,22 @@ const TILE_N: u32 = 128u;
 // The first unit of B.
 const B_UNITS: u32 = SLAB * NARROW;
 
+fn loadX(at: vec4<u32>) -> Units {
+  return Units(mat4x4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), mat4x4<f32>(x[at.x + 1u], x[at.y + 1u], x[at.z + 1u], x[at.w + 1u]));
+}
+
+fn loadB(at: vec4<u32>) -> Units {
+  return Units(mat4x4<f32>(B[at.x], B[at.y], B[at.z], B[at.w]), mat4x4<f32>(B[at.x + 1u], B[at.y + 1u], B[at.z + 1u], B[at.w + 1u]));
+}
+
+// Rows of x times the weights of their tokens.
+fn weighted(units: Units, w: vec4<f32>) -> Units {
+  return Units(
+    mat4x4<f32>(units.low[0] * w.x, units.low[1] * w.y, units.low[2] * w.z, units.low[3] * w.w),
+    mat4x4<f32>(units.high[0] * w.x, units.high[1] * w.y, units.high[2] * w.z, units.high[3] * w.w),
+  );
+}
+
 @compute @workgroup_size(MATRIX_INVOCATIONS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let columnTiles = (params.stateSize + TILE_N - 1u) / TILE_N;
@@ -60,53 +78,51 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let step = sequence * 3u * q;
   for (var i = 0u; i < 2u; i++) {
     let k = i * MATRIX_INVOCATIONS + local;
+    var weight = 0.0;
     if (k < q) {
       let coarse = steps[step + 2u * q - 1u] - steps[step + q + k];
       let fine = steps[step + 3u * q - 1u] - steps[step + 2u * q + k];
-      weights[k] = exp(min(coarse + fine, 0.0)) * steps[step + k];
+      weight = exp(min(coarse + fine, 0.0)) * steps[step + k];
     }
+    weights[k] = weight;
   }
 
+  // What lies past the last token, P or N repeats the last one: such tokens have no weight, such sums are not stored.
   let first = batch * params.length + start;
-  let xRow = (params.xOffset + first * params.xStride + head * params.headDim + p0) / 4u;
-  let bRow = (params.bOffset + first * params.bStride + group * params.stateSize + n0) / 4u;
+  let xUnit = min(p0 + local % 8u * 8u, params.headDim - 8u);
+  let bUnit = min(n0 + local % 16u * 8u, params.stateSize - 8u);
+  let xStart = (params.xOffset + first * params.xStride + head * params.headDim + xUnit) / 4u;
+  let bStart = (params.bOffset + first * params.bStride + group * params.stateSize + bUnit) / 4u;
+  let xRow = local / 8u + FOUR * 16u;
+  let bRow = local / 16u + FOUR * 8u;
   let subgroup = local / 32u;
   // Units of a subgroup's first row and column.
   let row = subgroup / 2u * 4u;
   let column = B_UNITS + subgroup % 2u * 8u;
   var sums: Sums;
+  var xs: Units;
+  var above: Units;
+  var below: Units;
   let slabs = (valid + SLAB - 1u) / SLAB;
-  for (var slab = 0u; slab < slabs; slab++) {
-    workgroupBarrier();
-    for (var i = 0u; i < 4u; i++) {
-      let t = i * 16u + local / 8u;
-      let unit = local % 8u;
-      let k = slab * SLAB + t;
-      var low = vec4<f32>();
-      var high = vec4<f32>();
-      if (k < valid && p0 + unit * 8u < params.headDim) {
-        let at = xRow + k * (params.xStride / 4u) + unit * 2u;
-        low = x[at] * weights[k];
-        high = x[at + 1u] * weights[k];
-      }
-      stageUnit(t * NARROW + unit, low, high);
+  for (var slab = 0u; slab <= slabs; slab++) {
+    if (slab > 0u) {
+      let k = (slab - 1u) * SLAB + xRow;
+      workgroupBarrier();
+      stageUnits(xRow * NARROW + local % 8u, weighted(xs, vec4(weights[k.x], weights[k.y], weights[k.z], weights[k.w])));
+      stageUnits(B_UNITS + bRow * WIDE + local % 16u, above);
+      stageUnits(B_UNITS + (bRow + 32u) * WIDE + local % 16u, below);
+      workgroupBarrier();
     }
-    for (var i = 0u; i < 8u; i++) {
-      let t = i * 8u + local / 16u;
-      let unit = local % 16u;
-      let k = slab * SLAB + t;
-      var low = vec4<f32>();
-      var high = vec4<f32>();
-      if (k < valid && n0 + unit * 8u < params.stateSize) {
-        let at = bRow + k * (params.bStride / 4u) + unit * 2u;
-        low = B[at];
-        high = B[at + 1u];
-      }
-      stageUnit(B_UNITS + t * WIDE + unit, low, high);
+    if (slab < slabs) {
+      let last = vec4<u32>(valid - 1u);
+      xs = loadX(xStart + min(slab * SLAB + xRow, last) * (params.xStride / 4u));
+      above = loadB(bStart + min(slab * SLAB + bRow, last) * (params.bStride / 4u));
+      below = loadB(bStart + min(slab * SLAB + bRow + 32u, last) * (params.bStride / 4u));
     }
-    workgroupBarrier();
-    for (var k = 0u; k < SLAB / 16u; k++) {
-      multiplyAcrossRows(&sums, row + k * 16u * NARROW, NARROW, column + k * 16u * WIDE, WIDE);
+    if (slab > 0u) {
+      for (var k = 0u; k < SLAB / 16u; k++) {
+        multiplyAcrossRows(&sums, row + k * 16u * NARROW, NARROW, column + k * 16u * WIDE, WIDE);
+      }
     }
   }
 
