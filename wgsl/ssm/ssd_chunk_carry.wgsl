@@ -26,6 +26,8 @@ override HAS_STATE: bool = false;
 @if(load_vec4) const WIDTH: u32 = 4u;
 @if(load_scalar) const WIDTH: u32 = 1u;
 
+const AHEAD: u32 = 8u;
+
 @group(0) @binding(0) var<uniform> params: Params;
 // (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step)
 @group(0) @binding(1) var<storage, read> steps: array<f32>;
@@ -43,15 +45,22 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
   let own = (params.stateOffset + batch * params.stateStride + element) / WIDTH;
   var carried = Value();
   if (HAS_STATE) { carried = state[own]; }
-  for (var chunk = 0u; chunk < params.chunks; chunk++) {
-    let sequence = batch * params.chunks + chunk;
-    let at = (sequence * params.elements + element) / WIDTH;
-    let added = states[at];
-    // Padding adds nothing to cs, so that its last entry is the whole chunk's, also of a partial one.
-    let step = (sequence * params.heads + head) * 3u * params.chunkLength;
-    let total = steps[step + 2u * params.chunkLength - 1u] + steps[step + 3u * params.chunkLength - 1u];
-    states[at] = carried;
-    carried = exp(min(total, 0.0)) * carried + added;
+  let stride = params.elements / WIDTH;
+  let start = (batch * params.chunks * params.elements + element) / WIDTH;
+  // Loaded AHEAD chunks at a time: a load does not move across the stores before it by itself.
+  for (var first = 0u; first < params.chunks; first += AHEAD) {
+    var added: array<Value, AHEAD>;
+    for (var n = 0u; n < AHEAD; n++) { added[n] = states[start + min(first + n, params.chunks - 1u) * stride]; }
+    for (var n = 0u; n < AHEAD; n++) {
+      let chunk = first + n;
+      if (chunk < params.chunks) {
+        // Padding adds nothing to cs, so that its last entry is the whole chunk's, also of a partial one.
+        let step = ((batch * params.chunks + chunk) * params.heads + head) * 3u * params.chunkLength;
+        let total = steps[step + 2u * params.chunkLength - 1u] + steps[step + 3u * params.chunkLength - 1u];
+        states[start + chunk * stride] = carried;
+        carried = exp(min(total, 0.0)) * carried + added[n];
+      }
+    }
   }
   state[own] = carried;
 }

@@ -71,13 +71,21 @@ const X_UNITS: u32 = SLAB * WIDE;
 // Sums are shown 16 rows of a subgroup at a time, with a vector of padding each.
 const SHOWN: u32 = 17u;
 
+// Both parts of cs of four tokens.
+struct Decays {
+  coarse: vec4<f32>,
+  fine: vec4<f32>,
+}
+
+fn decaysFrom(i: u32) -> Decays {
+  return Decays(vec4(cs[i].x, cs[i + 1u].x, cs[i + 2u].x, cs[i + 3u].x), vec4(cs[i].y, cs[i + 1u].y, cs[i + 2u].y, cs[i + 3u].y));
+}
+
 // Scores of tokens i .. i + 3 on token j, times the decay between them and dt[j]; 0 where j > i.
-fn mix4(score: vec4<f32>, i: u32, j: u32) -> vec4<f32> {
+fn mix4(score: vec4<f32>, here: Decays, i: u32, j: u32) -> vec4<f32> {
   let there = cs[j];
-  let coarse = vec4(cs[i].x, cs[i + 1u].x, cs[i + 2u].x, cs[i + 3u].x);
-  let fine = vec4(cs[i].y, cs[i + 1u].y, cs[i + 2u].y, cs[i + 3u].y);
   // Differences, never quotients of exponentials, which overflow.
-  let weight = exp(min((coarse - there.x) + (fine - there.y), vec4(0.0))) * dt[j];
+  let weight = exp(min((here.coarse - there.x) + (here.fine - there.y), vec4(0.0))) * dt[j];
   return select(vec4(0.0), score * weight, vec4<u32>(i, i + 1u, i + 2u, i + 3u) >= vec4<u32>(j));
 }
 
@@ -108,11 +116,10 @@ fn stageDecayed(at: vec4<u32>, units: Units, i: vec4<u32>) {
 }
 
 // Rows j of scores from token i on, mixed.
-fn stageMixed(at: vec4<u32>, units: Units, i: u32, j: vec4<u32>) {
-  stageUnit(at.x, mix4(units.low[0], i, j.x), mix4(units.high[0], i + 4u, j.x));
-  stageUnit(at.y, mix4(units.low[1], i, j.y), mix4(units.high[1], i + 4u, j.y));
-  stageUnit(at.z, mix4(units.low[2], i, j.z), mix4(units.high[2], i + 4u, j.z));
-  stageUnit(at.w, mix4(units.low[3], i, j.w), mix4(units.high[3], i + 4u, j.w));
+fn stageMixed(at: vec4<u32>, units: Units, low: Decays, high: Decays, i: u32, j: vec4<u32>) {
+  for (var n = 0u; n < 4u; n++) {
+    stageUnit(at[n], mix4(units.low[n], low, i, j[n]), mix4(units.high[n], high, i + 4u, j[n]));
+  }
 }
 
 fn show(subgroup: u32, s0: subgroup_matrix_result<f32, 16, 16>, s1: subgroup_matrix_result<f32, 16, 16>, s2: subgroup_matrix_result<f32, 16, 16>, s3: subgroup_matrix_result<f32, 16, 16>) {
@@ -133,23 +140,41 @@ struct Row {
   p0: u32,
 }
 
+// What an invocation adds to and multiplies with the eight vectors of a strip that it writes. Loaded before the strip is
+// shown: loads do not move across the stores of y by themselves.
+struct Ends {
+  skips: array<vec4<f32>, 8>,
+  gates: array<vec4<f32>, 8>,
+}
+
+fn elementOf(row: Row, local: u32) -> u32 {
+  return row.head * params.headDim + min(row.p0 + local % 16u * 4u, params.headDim - 4u);
+}
+
+fn loadEnds(row: Row, i: u32, local: u32) -> Ends {
+  var ends: Ends;
+  let element = elementOf(row, local);
+  var skip = vec4<f32>();
+  if (HAS_SKIP) { skip = vec4<f32>(D[select(row.head, element, SKIP_ELEMENTS)]); }
+  if (SKIP_ELEMENTS) { skip = vec4(skip.x, D[element + 1u], D[element + 2u], D[element + 3u]); }
+  for (var part = 0u; part < 8u; part++) {
+    let token = row.token + min(i + part * 2u + local % 32u / 16u, row.valid - 1u);
+    if (HAS_SKIP) { ends.skips[part] = skip * x[(params.xOffset + token * params.xStride + element) / 4u]; }
+    if (HAS_GATE) { ends.gates[part] = silu(z[(params.zOffset + token * params.zStride + element) / 4u]); }
+  }
+  return ends;
+}
+
 // Writes the shown strip of a subgroup, whose first row in the chunk is i.
-fn writeShown(row: Row, i: u32, local: u32) {
+fn writeShown(row: Row, i: u32, local: u32, ends: Ends) {
+  let element = elementOf(row, local);
   for (var part = 0u; part < 8u; part++) {
     let m = part * 2u + local % 32u / 16u;
-    let quad = local % 16u;
-    let p = row.p0 + quad * 4u;
-    if (i + m < row.valid && p < params.headDim) {
-      let token = row.token + i + m;
-      let element = row.head * params.headDim + p;
-      var value = bitcast<vec4<f32>>(staged[(local / 32u * 16u + m) * SHOWN + quad]);
-      if (HAS_SKIP) {
-        var skip = vec4<f32>(D[select(row.head, element, SKIP_ELEMENTS)]);
-        if (SKIP_ELEMENTS) { skip = vec4(skip.x, D[element + 1u], D[element + 2u], D[element + 3u]); }
-        value += skip * x[(params.xOffset + token * params.xStride + element) / 4u];
-      }
-      if (HAS_GATE) { value *= silu(z[(params.zOffset + token * params.zStride + element) / 4u]); }
-      y[(token * params.heads * params.headDim + element) / 4u] = value;
+    var value = bitcast<vec4<f32>>(staged[(local / 32u * 16u + m) * SHOWN + local % 16u]);
+    if (HAS_SKIP) { value += ends.skips[part]; }
+    if (HAS_GATE) { value *= ends.gates[part]; }
+    if (i + m < row.valid && row.p0 + local % 16u * 4u < params.headDim) {
+      y[((row.token + i + m) * params.heads * params.headDim + element) / 4u] = value;
     }
   }
 }
@@ -201,6 +226,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let scoreRow = (workgroup.z * params.groups + group) * q;
   // Of the scores of a token, an invocation has those on eight tokens from here on.
   let i = min(i0 + local % 16u * 8u, q - 8u);
+  let low = decaysFrom(i);
+  let high = decaysFrom(i + 4u);
   let rows = local / 16u + FOUR * 8u;
 
   var sums: Sums;
@@ -217,8 +244,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         stageUnits(STATE_UNITS + tokens * NARROW + unit, right);
       } else {
         let j = (slab - 1u - entered) * SLAB + rows;
-        stageMixed(rows * WIDE + local % 16u, above, i, j);
-        stageMixed((rows + 32u) * WIDE + local % 16u, below, i, j + 32u);
+        stageMixed(rows * WIDE + local % 16u, above, low, high, i, j);
+        stageMixed((rows + 32u) * WIDE + local % 16u, below, low, high, i, j + 32u);
         stageUnits(X_UNITS + tokens * NARROW + unit, right);
       }
       workgroupBarrier();
@@ -249,8 +276,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   let row = Row(head, first, valid, p0);
   let top = i0 + subgroup * 32u;
+  let above16 = loadEnds(row, top, local);
   show(subgroup, sums.s00, sums.s01, sums.s02, sums.s03);
-  writeShown(row, top, local);
+  writeShown(row, top, local, above16);
+  let below16 = loadEnds(row, top + 16u, local);
   show(subgroup, sums.s10, sums.s11, sums.s12, sums.s13);
-  writeShown(row, top + 16u, local);
+  writeShown(row, top + 16u, local, below16);
 }

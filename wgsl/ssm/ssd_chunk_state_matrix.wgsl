@@ -74,19 +74,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let valid = min(params.chunkLength, params.length - start);
   let sequence = workgroup.z * params.heads + head;
 
-  let q = params.chunkLength;
-  let step = sequence * 3u * q;
-  for (var i = 0u; i < 2u; i++) {
-    let k = i * MATRIX_INVOCATIONS + local;
-    var weight = 0.0;
-    if (k < q) {
-      let coarse = steps[step + 2u * q - 1u] - steps[step + q + k];
-      let fine = steps[step + 3u * q - 1u] - steps[step + 2u * q + k];
-      weight = exp(min(coarse + fine, 0.0)) * steps[step + k];
-    }
-    weights[k] = weight;
-  }
-
   // What lies past the last token, P or N repeats the last one: such tokens have no weight, such sums are not stored.
   let first = batch * params.length + start;
   let xUnit = min(p0 + local % 8u * 8u, params.headDim - 8u);
@@ -100,29 +87,41 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let row = subgroup / 2u * 4u;
   let column = B_UNITS + subgroup % 2u * 8u;
   var sums: Sums;
-  var xs: Units;
-  var above: Units;
-  var below: Units;
+  // The first slab is on its way while the weights are made.
+  let last = vec4<u32>(valid - 1u);
+  var xs = loadX(xStart + min(xRow, last) * (params.xStride / 4u));
+  var above = loadB(bStart + min(bRow, last) * (params.bStride / 4u));
+  var below = loadB(bStart + min(bRow + 32u, last) * (params.bStride / 4u));
+  let q = params.chunkLength;
+  let step = sequence * 3u * q;
+  for (var i = 0u; i < 2u; i++) {
+    let k = i * MATRIX_INVOCATIONS + local;
+    var weight = 0.0;
+    if (k < q) {
+      let coarse = steps[step + 2u * q - 1u] - steps[step + q + k];
+      let fine = steps[step + 3u * q - 1u] - steps[step + 2u * q + k];
+      weight = exp(min(coarse + fine, 0.0)) * steps[step + k];
+    }
+    weights[k] = weight;
+  }
+
   let slabs = (valid + SLAB - 1u) / SLAB;
-  for (var slab = 0u; slab <= slabs; slab++) {
-    if (slab > 0u) {
-      let k = (slab - 1u) * SLAB + xRow;
-      workgroupBarrier();
-      stageUnits(xRow * NARROW + local % 8u, weighted(xs, vec4(weights[k.x], weights[k.y], weights[k.z], weights[k.w])));
-      stageUnits(B_UNITS + bRow * WIDE + local % 16u, above);
-      stageUnits(B_UNITS + (bRow + 32u) * WIDE + local % 16u, below);
-      workgroupBarrier();
+  for (var slab = 0u; slab < slabs; slab++) {
+    let t = slab * SLAB + xRow;
+    // The weights are whole, and the slab before is used up.
+    workgroupBarrier();
+    stageUnits(xRow * NARROW + local % 8u, weighted(xs, vec4(weights[t.x], weights[t.y], weights[t.z], weights[t.w])));
+    stageUnits(B_UNITS + bRow * WIDE + local % 16u, above);
+    stageUnits(B_UNITS + (bRow + 32u) * WIDE + local % 16u, below);
+    workgroupBarrier();
+    if (slab + 1u < slabs) {
+      let next = (slab + 1u) * SLAB;
+      xs = loadX(xStart + min(next + xRow, last) * (params.xStride / 4u));
+      above = loadB(bStart + min(next + bRow, last) * (params.bStride / 4u));
+      below = loadB(bStart + min(next + bRow + 32u, last) * (params.bStride / 4u));
     }
-    if (slab < slabs) {
-      let last = vec4<u32>(valid - 1u);
-      xs = loadX(xStart + min(slab * SLAB + xRow, last) * (params.xStride / 4u));
-      above = loadB(bStart + min(slab * SLAB + bRow, last) * (params.bStride / 4u));
-      below = loadB(bStart + min(slab * SLAB + bRow + 32u, last) * (params.bStride / 4u));
-    }
-    if (slab > 0u) {
-      for (var k = 0u; k < SLAB / 16u; k++) {
-        multiplyAcrossRows(&sums, row + k * 16u * NARROW, NARROW, column + k * 16u * WIDE, WIDE);
-      }
+    for (var k = 0u; k < SLAB / 16u; k++) {
+      multiplyAcrossRows(&sums, row + k * 16u * NARROW, NARROW, column + k * 16u * WIDE, WIDE);
     }
   }
 
