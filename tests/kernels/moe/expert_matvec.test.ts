@@ -4,7 +4,7 @@ import type { Activation } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
 import type { WeightDtype } from '../../support/matrices.ts';
-import { ACTIVATIONS, spacedRows, WEIGHT_DTYPES } from '../../support/matrices.ts';
+import { spacedRows } from '../../support/matrices.ts';
 import { normalTensor, Random } from '../../support/numbers.ts';
 import { drawExperts, expectExpertProduct, expertWeights, withRouting } from './support.ts';
 
@@ -38,10 +38,17 @@ async function expectAgreement(
 }
 
 describe.each(simdChoices(device))('expertMatvec %o', (force) => {
-  it.each(WEIGHT_DTYPES)('has %s weights', async (dtype) => {
-    await expectAgreement([1, 2, 4, 40, 21], { dtype, force });
-    await expectAgreement([3, 1, 5, 21, 10], { dtype, force });
-    await expectAgreement([2, 3, 4, 72, 9], { dtype, force, paired: true });
+  it('has f32 weights', async () => {
+    await expectAgreement([1, 2, 4, 40, 21], { dtype: 'f32', force });
+  });
+
+  it('has f16 weights, and rows of any stride', async () => {
+    await expectAgreement([1, 2, 4, 40, 21], { dtype: 'f16', force });
+    await expectAgreement([3, 1, 5, 21, 10], { dtype: 'f16', force });
+  });
+
+  it('has bf16 weights, and a row for every pair', async () => {
+    await expectAgreement([2, 3, 4, 72, 9], { dtype: 'bf16', force, paired: true });
   });
 
   it('has workgroups of other shapes', async () => {
@@ -56,7 +63,8 @@ it('takes 8 tokens, 8 experts of a token, all of one expert', async () => {
   await expectAgreement([8, 2, 7, 16, 6], { dtype: 'f16', indices });
 });
 
-it.each(ACTIVATIONS)('applies %s', async (activation) => {
+// All of them are checked in matmul: the shaders share the functions and their numbers.
+it.each(['silu', 'relu2'] as const)('applies %s', async (activation) => {
   await expectAgreement([1, 2, 3, 16, 7], { dtype: 'f32', options: { activation } });
 });
 

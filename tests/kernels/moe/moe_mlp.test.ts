@@ -16,7 +16,6 @@ import type { Activation } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
 import type { WeightDtype } from '../../support/matrices.ts';
-import { WEIGHT_DTYPES } from '../../support/matrices.ts';
 import { expectClose, expectSameBits, normalTensor, Random } from '../../support/numbers.ts';
 import { drawExperts, expertWeights } from './support.ts';
 
@@ -111,11 +110,21 @@ async function expectAgreement(
 }
 
 describe.each(simdChoices(device))('moeMlp for few tokens %o', (force) => {
-  it.each(WEIGHT_DTYPES)('has %s weights', async (dtype) => {
-    await expectAgreement({ rows: 1, slots: 2, experts: 4, width: 40, hidden: 21 }, { dtype, gated: true, force });
+  it('has f32 weights', async () => {
+    await expectAgreement(
+      { rows: 1, slots: 2, experts: 4, width: 40, hidden: 21 },
+      { dtype: 'f32', gated: true, force },
+    );
+  });
+
+  it('has f16 weights and a residual', async () => {
     const sizes = { rows: 3, slots: 3, experts: 5, width: 20, hidden: 70 };
-    await expectAgreement(sizes, { dtype, gated: true, force, residual: true });
-    await expectAgreement(sizes, { dtype, gated: false, activation: 'relu2', force, scale: 0.5 });
+    await expectAgreement(sizes, { dtype: 'f16', gated: true, force, residual: true });
+  });
+
+  it('has bf16 weights and no gate', async () => {
+    const sizes = { rows: 2, slots: 3, experts: 5, width: 21, hidden: 34 };
+    await expectAgreement(sizes, { dtype: 'bf16', gated: false, activation: 'relu2', force, scale: 0.5 });
   });
 
   it('normalises x on the way', async () => {
@@ -130,21 +139,21 @@ it('takes 8 tokens with 8 experts each', async () => {
 });
 
 describe('moeMlp for many tokens', () => {
-  it.each(WEIGHT_DTYPES)('has %s weights', async (dtype) => {
+  it.each(['f32', 'f16'] as const)('has %s weights', async (dtype) => {
     const sizes = { rows: 18, slots: 3, experts: 5, width: 24, hidden: 70 };
     await expectAgreement(sizes, { dtype, gated: true, residual: true, scale: 0.5 });
   });
 
-  it('has no gate, and rows of any stride', async () => {
+  it('has bf16 weights, no gate, and rows of any stride', async () => {
     const sizes = { rows: 9, slots: 2, experts: 4, width: 33, hidden: 30 };
-    await expectAgreement(sizes, { dtype: 'f16', gated: false, activation: 'relu2', residual: true });
+    await expectAgreement(sizes, { dtype: 'bf16', gated: false, activation: 'relu2', residual: true });
   });
 
   it('has tiles for more tokens of an expert, all of them on one', async () => {
     await expectAgreement({ rows: 35, slots: 1, experts: 1, width: 16, hidden: 66 }, { dtype: 'f16', gated: true });
-    const indices = { data: new Uint32Array(40).fill(1), shape: [20, 2], dtype: 'u32' as const };
-    const sizes = { rows: 20, slots: 2, experts: 2, width: 16, hidden: 12 };
-    await expectAgreement(sizes, { dtype: 'f32', gated: true, indices });
+    const indices = { data: new Uint32Array(70).fill(1), shape: [35, 2], dtype: 'u32' as const };
+    const sizes = { rows: 35, slots: 2, experts: 2, width: 16, hidden: 12 };
+    await expectAgreement(sizes, { dtype: 'f16', gated: true, indices });
   });
 });
 

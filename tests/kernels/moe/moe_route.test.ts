@@ -69,10 +69,8 @@ describe('moeRoute', () => {
     [8, 2, 2],
     [2, 63, 1],
     [2, 64, 32],
-    [1, 128, 8],
     [2, 130, 32],
     [1, 512, 10],
-    [1, 509, 32],
   ])('routes %i tokens to experts: of %i, %i', async (rows, experts, topK) => {
     await expectRoutes([rows, experts], { topK, normalize: true, scale: 0.5 });
   });

@@ -1,4 +1,4 @@
-import { requireShape } from '../core/checks.ts';
+import { requireArgument, requireShape } from '../core/checks.ts';
 import { ArgumentError, ShapeError } from '../core/errors.ts';
 import type { ActivationName } from '../core/matrix.ts';
 import { activationNumber, MATVEC_MAX_ROWS, productOutput, requireVector } from '../core/matrix.ts';
@@ -98,10 +98,9 @@ function requireFirst({ gate, up, gateUp }: MoeMlpInputs): {
   readonly gate?: TensorRef;
   readonly gateView?: ExpertsView;
 } {
-  if ((up === undefined) === (gateUp === undefined) || (gate !== undefined && gateUp !== undefined)) {
-    throw new ArgumentError("moeMlp: the first product has 'up', 'gate' and 'up', or 'gateUp'.", 'Give one of these.');
-  }
+  const hint = "Give 'up', 'gate' and 'up', or 'gateUp'.";
   if (gateUp !== undefined) {
+    requireArgument(gate === undefined && up === undefined, "moeMlp: 'gateUp' holds gate and up already.", hint);
     const both = requireExperts('moeMlp', 'gateUp', gateUp);
     const hidden = both.outputs / 2;
     if (!Number.isInteger(hidden)) {
@@ -114,7 +113,7 @@ function requireFirst({ gate, up, gateUp }: MoeMlpInputs): {
     const view = { ...gateView, offset: addSize(both.offset, hidden * both.stride) };
     return { weight: gateUp, view, gate: gateUp, gateView };
   }
-  if (up === undefined) throw new ArgumentError("moeMlp: there is no 'up'.", 'Give it.');
+  if (up === undefined) throw new ArgumentError('moeMlp: the first product has no weights.', hint);
   const view = requireExperts('moeMlp', 'up', up);
   if (gate === undefined) return { weight: up, view };
   requireShape('moeMlp', 'gate', gate, up.shape);
