@@ -107,7 +107,7 @@ fn main(
       if (SCORING == SIGMOID) { scores[expert] = 1.0 / (1.0 + exp(min(-logit, LARGEST_EXPONENT))); }
       if (SCORING == SOFTMAX_OF_CHOSEN) { scores[expert] = logit; }
       // Without a bias, logits have the order of their scores, and no two of them round to one value.
-      keys[expert] = orderedKey(select(bits, bitcast<u32>(choiceOf(expert)), HAS_BIAS));
+      keys[expert] = orderedKey(select(bits, finiteBits(bitcast<u32>(choiceOf(expert))), HAS_BIAS));
     }
   }
   for (var round = 0u; round < roundsOf(BLOCKS * CANDIDATES); round++) {
@@ -139,7 +139,8 @@ fn main(
       let block = round * WORKGROUP_SIZE + local;
       if (block < BLOCKS) {
         let first = block * CANDIDATES;
-        blockKeys[block] = orderedKey(bitcast<u32>(choiceOf(candidates[first]) + choiceOf(candidates[first + 1u])));
+        let sum = choiceOf(candidates[first]) + choiceOf(candidates[first + 1u]);
+        blockKeys[block] = orderedKey(finiteBits(bitcast<u32>(sum)));
       }
     }
     workgroupBarrier();

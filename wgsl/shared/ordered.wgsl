@@ -9,7 +9,7 @@ fn finiteBits(bits: u32) -> u32 {
   return LARGEST_BITS | select(bits & 0x80000000u, 0x80000000u, magnitude > LARGEST_BITS + 1u);
 }
 
-// Larger numbers have larger keys, never 0; both zeros have one key.
+// Of finite bits: larger numbers have larger keys, never 0; both zeros have one key.
 fn orderedKey(bits: u32) -> u32 {
   if ((bits & 0x7fffffffu) == 0u) { return 0x80000000u; }
   return bits ^ select(0x80000000u, 0xffffffffu, bits >= 0x80000000u);

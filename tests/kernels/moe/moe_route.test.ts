@@ -14,7 +14,7 @@ import { moeRoute as reference } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
 import { expectClose, normalTensor, Random } from '../../support/numbers.ts';
-import { drawExperts } from './support.ts';
+import { asHardware, drawExperts } from './support.ts';
 
 const device = await openTestDevice();
 const executor = new Executor(device, { poison: true });
@@ -66,8 +66,7 @@ describe.each(simdChoices(device))('moeRoute %o', (force) => {
 describe('moeRoute', () => {
   it.each([
     [1, 1, 1],
-    [8, 2, 2],
-    [2, 63, 1],
+    [8, 63, 1],
     [2, 64, 32],
     [2, 130, 32],
     [1, 512, 10],
@@ -106,12 +105,18 @@ describe('moeRoute', () => {
     const logits = Float32Array.from([0, -300, 90, -1e30, 100, 3e38, -3e38, 5]);
     await expectRoutes([2, 4], { topK: 3, normalize: true }, { logits });
     await expectRoutes([2, 4], { topK: 3, order: 'topKThenSoftmax' }, { logits });
-    await expectRoutes([2, 4], { topK: 4, scoring: 'sigmoid' }, { logits });
+    await expectRoutes([2, 4], { topK: 3, scoring: 'sigmoid' }, { logits });
     const broken = Float32Array.from([NaN, -Infinity, 1, Infinity]);
     const inputs = { logits: { data: broken, shape: [1, 4], dtype: 'f32' as const } };
-    const found = await run(device, moeRoute, inputs, { topK: 4, normalize: true }, { poison: true, executor });
-    expect([...found.indices.data]).toEqual([3, 2, 0, 1]);
-    expectClose(found.weights.data, [1, 0, 0, 0], TOLERANCE);
+    const found = await run(
+      device,
+      moeRoute,
+      inputs,
+      { topK: 3, normalize: true, sorted: false },
+      { poison: true, executor },
+    );
+    expect([...found.indices.data]).toEqual([3, 2, 0]);
+    expectClose(found.weights.data, [1, 0, 0], TOLERANCE);
   });
 
   it('reads columns of a wider tensor', async () => {
@@ -122,6 +127,25 @@ describe('moeRoute', () => {
     const logits = wide.data.filter((_, i) => i % 29 >= 7 && i % 29 < 27);
     const expected = reference({ logits }, { rows: 3, experts: 20, topK: 4 });
     expect([...found.indices.data]).toEqual([...expected.indices]);
+  });
+
+  it('has the workgroups of GPUs', async () => {
+    const hardware = asHardware(device);
+    for (const [rows, experts, options] of [
+      [9, 512, { topK: 10, normalize: true }],
+      [1, 60, { topK: 8, order: 'topKThenSoftmax', sorted: true }],
+      [2, 256, { topK: 8, scoring: 'sigmoid', groups: 8, topGroups: 4 }],
+    ] as const) {
+      const logits = normalTensor(new Random(experts), [rows, experts], 2);
+      const found = await run(hardware, moeRoute, { logits }, options, { poison: true });
+      const expected = reference({ logits: logits.data }, { rows, experts, ...options });
+      expect([...found.indices.data]).toEqual([...expected.indices]);
+      expectClose(found.weights.data, expected.weights, TOLERANCE);
+      const sorted = sortedPairs(expected.indices, experts);
+      if (found.order === undefined) continue;
+      expect([...found.order.data]).toEqual(sorted.order);
+      expect([...(found.offsets?.data ?? [])]).toEqual(sorted.offsets);
+    }
   });
 
   it('refuses what does not fit', async () => {
