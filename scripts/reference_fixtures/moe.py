@@ -25,7 +25,19 @@ from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextTopKRout
 from .common import ACTIVATIONS, Cases, Draw
 
 
-def route(logits, top_k, *, bias=None, scoring="softmax", order="scoreThenTopK", normalize=False, eps=0, scale=1, groups=1, top_groups=1):
+def route(
+    logits,
+    top_k,
+    *,
+    bias=None,
+    scoring="softmax",
+    order="scoreThenTopK",
+    normalize=False,
+    eps=0,
+    scale=1,
+    groups=1,
+    top_groups=1,
+):
     """In float64, the best expert first."""
     if order == "topKThenSoftmax":
         chosen = logits.topk(top_k)
@@ -86,7 +98,8 @@ def routes(cases, draw):
     mixtral = MixtralTopKRouter(MixtralConfig(num_local_experts=8, num_experts_per_tok=2, hidden_size=8))
     add("mixtral", 8, 2, lambda x: their_route(mixtral, x)[:0:-1], normalize=True)
 
-    qwen = Qwen3NextTopKRouter(Qwen3NextConfig(num_experts=40, num_experts_per_tok=10, hidden_size=40, norm_topk_prob=True))
+    qwen_config = Qwen3NextConfig(num_experts=40, num_experts_per_tok=10, hidden_size=40, norm_topk_prob=True)
+    qwen = Qwen3NextTopKRouter(qwen_config)
     add("qwen3_next", 40, 10, lambda x: their_route(qwen, x)[:0:-1], normalize=True)
 
     jamba = JambaSparseMoeBlock(JambaConfig(num_experts=16, num_experts_per_tok=2, hidden_size=8, intermediate_size=8))
@@ -95,7 +108,9 @@ def routes(cases, draw):
     granite = GraniteMoeHybridTopKRouter(granite_config(num_local_experts=12, num_experts_per_tok=6, hidden_size=12))
     add("granitemoehybrid", 12, 6, lambda x: their_route(granite, x)[:2], order="topKThenSoftmax")
 
-    lfm_config = Lfm2MoeConfig(num_experts=8, num_experts_per_tok=3, hidden_size=8, use_expert_bias=True, norm_topk_prob=True)
+    lfm_config = Lfm2MoeConfig(
+        num_experts=8, num_experts_per_tok=3, hidden_size=8, use_expert_bias=True, norm_topk_prob=True
+    )
     lfm, bias = Lfm2MoeTopKRouter(lfm_config), draw(8, scale=0.3)
 
     def lfm_route(x):
@@ -140,7 +155,8 @@ def experts(cases, draw):
         theirs.down_proj.data = down
         with torch.no_grad():
             y = theirs(x, indices, weights)
-        inputs = {"x": x, "indices": indices, "weights": weights, "gate": gate, "up": up, "down": down, "residual": residual}
+        routing = {"indices": indices, "weights": weights}
+        inputs = {"x": x, **routing, "gate": gate, "up": up, "down": down, "residual": residual}
         options = {
             "rows": rows,
             "slots": slots,

@@ -3,7 +3,7 @@
 // Source: Mixtral, arXiv 2401.04088, section 2.1; groups and bias: DeepSeek-V3, arXiv 2412.19437, equations 12 to 16.
 // Work: one workgroup a token. Experts are ranked in blocks (the groups, where there are any), then the first of each
 //   block among themselves: an expert's rank is the number of better ones, so that no step waits for another.
-// Workgroup memory: 8 EXPERTS + 8 candidates + 4 blocks + 128 + 3072 bytes, up to 11.4 KiB.
+// Workgroup memory: 8 EXPERTS + 8 candidates + 4 blocks + 128 + 3072 bytes, up to 12.2 KiB.
 // Barriers: around the reductions, and after keys, candidates, groups and chosen experts are written.
 // Requirements: none; subgroups shorten the reductions.
 //! axis simd: subgroups(subgroups) | baseline

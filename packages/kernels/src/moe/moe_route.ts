@@ -1,3 +1,4 @@
+// Longer than most host halves: models route in several ways, and each has its checks.
 import { moeRouteShader } from '../generated/moe/moe_route.ts';
 import { requireArgument, requireDtype, requireRank, requireStatic } from '../core/checks.ts';
 import { ShapeError } from '../core/errors.ts';
