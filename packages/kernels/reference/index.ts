@@ -54,6 +54,11 @@ export {
 
 export { fusedMlp, type FusedMlpInputs, type FusedMlpOptions } from './mlp/fused_mlp.ts';
 
+export { expertMatmul, type ExpertMatmulInputs, type ExpertMatmulOptions } from './moe/expert_matmul.ts';
+export { expertMatvec, type ExpertMatvecOptions } from './moe/expert_matvec.ts';
+export { moeMlp, type MoeMlpInputs, type MoeMlpOptions } from './moe/moe_mlp.ts';
+export { moeRoute, type MoeRouteInputs, type MoeRouteOptions, type MoeRouteResult } from './moe/moe_route.ts';
+
 export { advance, type AdvanceInputs, type AdvanceOptions } from './token/advance.ts';
 export { argmax, type ArgmaxInputs, type ArgmaxOptions } from './token/argmax.ts';
 export { embed, type EmbedInputs, type EmbedOptions } from './token/embed.ts';

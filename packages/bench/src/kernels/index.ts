@@ -12,6 +12,10 @@ import { linearBench } from './linear/linear.bench.ts';
 import { matmulBench } from './linear/matmul.bench.ts';
 import { matvecBench } from './linear/matvec.bench.ts';
 import { fusedMlpBench } from './mlp/fused_mlp.bench.ts';
+import { expertMatmulBench } from './moe/expert_matmul.bench.ts';
+import { expertMatvecBench } from './moe/expert_matvec.bench.ts';
+import { moeMlpBench } from './moe/moe_mlp.bench.ts';
+import { moeRouteBench } from './moe/moe_route.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
 import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
@@ -30,6 +34,10 @@ export const kernelBenches: readonly KernelBench[] = [
   matmulBench,
   linearBench,
   fusedMlpBench,
+  moeRouteBench,
+  expertMatvecBench,
+  expertMatmulBench,
+  moeMlpBench,
   rmsNormBench,
   gatedRmsNormBench,
   causalConv1dBench,
