@@ -1,4 +1,4 @@
-export type { KernelBench, KernelCase, RandomInput } from './harness/kernel_bench.ts';
+export type { KernelBench, KernelCase, KernelCheck, RandomInput } from './harness/kernel_bench.ts';
 export { Random } from './harness/random.ts';
 export type { Summary } from './harness/statistics.ts';
 export { quantile, summarize } from './harness/statistics.ts';
@@ -6,6 +6,8 @@ export type { RotationLimits } from './harness/rotation.ts';
 export { rotationCount } from './harness/rotation.ts';
 export type { TimingOptions } from './harness/timing.ts';
 export { FULL_TIMING, QUICK_TIMING } from './harness/timing.ts';
+export type { RepeatOptions } from './harness/determinism.ts';
+export { repeatKernel } from './harness/determinism.ts';
 export type { VerifyOptions } from './harness/verify.ts';
 export { compareValues, verifyKernel } from './harness/verify.ts';
 export type { CaseTime, TimeOptions } from './harness/time_kernel.ts';

@@ -44,6 +44,11 @@ export type Verification =
   | { readonly passed: true; readonly values: number; readonly worst: number }
   | { readonly passed: false; readonly reason: string };
 
+/** Whether repetitions of a kernel on the same inputs gave the same bits; where not, the first that differed, and where. */
+export type Determinism =
+  | { readonly repeats: number; readonly equal: true }
+  | { readonly repeats: number; readonly equal: false; readonly repeat: number; readonly value: number };
+
 /** One shader of a case and its choice on every axis. */
 export interface DispatchedShader {
   readonly shader: string;
@@ -77,6 +82,8 @@ export interface KernelResult {
   /** Family and stem. */
   readonly name: string;
   readonly verification: Verification;
+  /** Where repetitions were asked for. */
+  readonly determinism?: Determinism;
   /** Empty where the verification failed: wrong results have no speed. */
   readonly cases: readonly CaseResult[];
 }

@@ -4,11 +4,12 @@ import {
   kernelBenches,
   measureCeilings,
   QUICK_TIMING,
+  repeatKernel,
   runKernel,
   timeKernel,
   verifyKernel,
 } from '@mambalab/bench';
-import { Device } from '@mambalab/kernels';
+import { Device, rmsNorm } from '@mambalab/kernels';
 import { requestDevice } from '@mambalab/kernels/node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
@@ -40,6 +41,22 @@ it('frees everything that it makes', async () => {
   const before = device.allocatedBytes;
   await runKernel(device, rmsNormBench(), { ...options, ceilings });
   expect(device.allocatedBytes).toBe(before);
+});
+
+it('finds that a kernel gives the same bits every time, and one that does not', async () => {
+  const bench = rmsNormBench();
+  expect(await repeatKernel(device, bench, { seed: 1, repeats: 4 })).toEqual({ repeats: 4, equal: true });
+  let calls = 0;
+  const record: KernelBench['verify']['record'] = (recording, { x }) => {
+    if (x === undefined) throw new Error('no x');
+    return rmsNorm(recording, { x }, { eps: ++calls === 3 ? 1e-2 : 1e-5 });
+  };
+  const changing = { ...bench, verify: { ...bench.verify, record } };
+  const found = await repeatKernel(device, changing, { seed: 1, repeats: 4 });
+  expect(found).toMatchObject({ equal: false, repeat: 2 });
+  expect(
+    allPassed([{ name: '', verification: { passed: true, values: 1, worst: 0 }, determinism: found, cases: [] }]),
+  ).toBe(false);
 });
 
 describe.each(simdChoices(device))('rms_norm %o', (force) => {

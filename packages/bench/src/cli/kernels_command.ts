@@ -41,14 +41,33 @@ export async function benchKernels(filter: string | undefined, options: KernelsO
     for (const bench of benches) {
       const onCase = (name: string, result: CaseResult): void =>
         console.log(formatRow(columns, [name, ...caseCells(result)]));
-      const result = await runKernel(device, bench, { ...time, ceilings, quick, all: options.all === true, onCase });
+      const { repeats, time: timed } = options;
+      const suite = {
+        ceilings,
+        quick,
+        all: options.all === true,
+        timed,
+        ...(repeats === undefined ? {} : { repeats }),
+      };
+      const result = await runKernel(device, bench, { ...time, ...suite, onCase });
       if (!result.verification.passed) console.log(`${bench.name}: WRONG: ${result.verification.reason}`);
+      if (result.determinism?.equal === false) {
+        console.log(
+          `${bench.name}: UNSTABLE: repetition ${result.determinism.repeat} differs in value ${result.determinism.value}`,
+        );
+      }
       kernels.push(result);
     }
 
     const passed = allPassed(kernels);
     const wrong = kernels.filter(({ verification }) => !verification.passed).length;
     const failed = kernels.flatMap(({ cases }) => cases).filter(({ status }) => status === 'failed').length;
+    const unstable = kernels.filter(({ determinism }) => determinism?.equal === false).length;
+    if (options.repeats !== undefined) {
+      console.log(
+        `\n${kernels.length - wrong - unstable} of ${kernels.length} kernels gave the same bits ${options.repeats} times`,
+      );
+    }
     console.log(`\n${kernels.length - wrong} of ${kernels.length} kernels verified, ${failed} cases failed`);
     const report: KernelReport = {
       schema: 'mambalab-bench/kernels',

@@ -15,6 +15,9 @@ export interface KernelsOptions extends CommonOptions {
   readonly simd?: 'baseline' | 'subgroups';
   readonly force: ForcedChoices;
   readonly all?: boolean;
+  readonly repeats?: number;
+  /** False after --no-time. */
+  readonly time: boolean;
 }
 
 export interface ModelsOptions extends CommonOptions {
@@ -61,6 +64,12 @@ export const forceOption = (): Option =>
     .default({}, 'none');
 export const allOption = (): Option =>
   new Option('--all', 'also the cases that are too much work for a software adapter');
+export const repeatsOption = (): Option =>
+  new Option(
+    '--repeats <number>',
+    'also run every check so often on the same inputs: results must agree in every bit',
+  ).argParser(integer);
+export const timeOption = (): Option => new Option('--no-time', 'verify only');
 export const presetOption = (): Option =>
   new Option('--preset <name>', 'a model shape with random weights; may be repeated')
     .argParser((name: string, before: readonly string[]) => [...before, name])

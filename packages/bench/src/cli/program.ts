@@ -14,9 +14,11 @@ import {
   presetOption,
   promptsOption,
   quickOption,
+  repeatsOption,
   seedOption,
   simdOption,
   stepsOption,
+  timeOption,
   togglesOption,
 } from './options.ts';
 
@@ -41,6 +43,8 @@ export function buildProgram(loadOpenModel: () => Promise<OpenModel>): Command {
     .addOption(memoryOption())
     .addOption(seedOption())
     .addOption(allOption())
+    .addOption(repeatsOption())
+    .addOption(timeOption())
     .action(async (filter: string | undefined, options: KernelsOptions) => {
       if (!(await benchKernels(filter, options))) process.exitCode = 1;
     });

@@ -1,6 +1,7 @@
 import type { Device } from '@mambalab/kernels';
 import { OutOfMemoryError } from '@mambalab/kernels';
 import type { CaseResult, Ceilings, KernelResult } from '../results.ts';
+import { repeatKernel } from './determinism.ts';
 import type { KernelBench, KernelCase } from './kernel_bench.ts';
 import type { TimeOptions } from './time_kernel.ts';
 import { rateCase, timeKernel } from './time_kernel.ts';
@@ -11,6 +12,10 @@ export interface SuiteOptions extends TimeOptions {
   /** Also the cases that are too much work for a software adapter. */
   readonly all?: boolean;
   readonly quick?: boolean;
+  /** Repetitions on the same inputs that must agree in every bit; none when absent. */
+  readonly repeats?: number;
+  /** Whether cases are timed; true when absent. */
+  readonly timed?: boolean;
   /** Called after each case. */
   readonly onCase?: (kernel: string, result: CaseResult) => void;
 }
@@ -31,13 +36,17 @@ export function selectBenches(benches: readonly KernelBench[], filter = ''): rea
 export async function runKernel(device: Device, bench: KernelBench, options: SuiteOptions): Promise<KernelResult> {
   const verification = await verifyKernel(device, bench, options);
   if (!verification.passed) return { name: bench.name, verification, cases: [] };
+  const { repeats } = options;
+  const determinism =
+    repeats === undefined ? {} : { determinism: await repeatKernel(device, bench, { ...options, repeats }) };
   const cases: CaseResult[] = [];
+  if (options.timed === false) return { name: bench.name, verification, ...determinism, cases };
   for (const kernelCase of bench.cases) {
     const result = await runCase(device, kernelCase, options);
     cases.push(result);
     options.onCase?.(bench.name, result);
   }
-  return { name: bench.name, verification, cases };
+  return { name: bench.name, verification, ...determinism, cases };
 }
 
 async function runCase(device: Device, kernelCase: KernelCase, options: SuiteOptions): Promise<CaseResult> {
@@ -55,9 +64,10 @@ async function runCase(device: Device, kernelCase: KernelCase, options: SuiteOpt
   }
 }
 
-/** Whether every verification passed and no case failed. */
+/** Whether every verification passed, repetitions agreed and no case failed. */
 export function allPassed(results: readonly KernelResult[]): boolean {
   return results.every(
-    ({ verification, cases }) => verification.passed && cases.every(({ status }) => status !== 'failed'),
+    ({ verification, determinism, cases }) =>
+      verification.passed && determinism?.equal !== false && cases.every(({ status }) => status !== 'failed'),
   );
 }
