@@ -10,7 +10,8 @@ const STUBS = 'matrix_stubs';
 const stubOf = (word) => `stub_of_${word}`;
 const stubText = (word) => `fn ${stubOf(word)}() { }`;
 // Module-scope names of matrix types, which the reflection library cannot read.
-const MATRIX_DECLARATION = /^alias \w+ = (?:array<)?subgroup_matrix_[^;]*;$|^struct \w+ \{[^}]*subgroup_matrix_[^}]*\}$/gm;
+const MATRIX_DECLARATION =
+  /^alias \w+ = (?:array<)?subgroup_matrix_[^;]*;$|^struct \w+ \{[^}]*subgroup_matrix_[^}]*\}$/gm;
 // A stub as the linker prints it.
 const STUB_DECLARATION = /^fn stub_of_\w+\(\)\s*\{\s*\}$/gm;
 
