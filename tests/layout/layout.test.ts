@@ -33,7 +33,9 @@ describe('one stem, mirrored paths', () => {
     const tested = filesIn('tests/kernels', '.test.ts')
       .map((path) => stemOf(path, 'tests/kernels', '.test.ts'))
       .filter((stem) => families.has(stem.split('/')[0] ?? ''));
-    const lacksHost = (stem: string): boolean => !existsSync(join(ROOT, `packages/kernels/src/${stem}.ts`));
+    // A kernel's variants for matrix units may have a test of their own.
+    const lacksHost = (stem: string): boolean =>
+      !existsSync(join(ROOT, `packages/kernels/src/${stem.replace(/_matrix$/, '')}.ts`));
     expect(tested.filter(lacksHost)).toEqual([]);
     const folder = 'packages/bench/src/kernels';
     const measured = filesIn(folder, '.bench.ts').map((path) => stemOf(path, folder, '.bench.ts'));

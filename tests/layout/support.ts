@@ -37,6 +37,10 @@ export function importsOf(path: string): string[] {
 export const PASSES: Readonly<Record<string, string>> = {
   'linear/matmul_matrix': 'linear/matmul',
   'mlp/fused_mlp_matrix': 'mlp/fused_mlp',
+  'attention/flash_attention_matrix': 'attention/flash_attention',
+  'ssm/ssd_chunk_output_matrix': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_chunk_scores_matrix': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_chunk_state_matrix': 'ssm/ssd_chunk_scan',
   'attention/attention_combine': 'attention/attention_step',
   'moe/moe_combine': 'moe/moe_mlp',
   'moe/moe_mlp_down': 'moe/moe_mlp',
