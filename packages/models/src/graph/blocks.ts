@@ -114,7 +114,8 @@ function addMamba2(
         dt: reshape(dt, [batch, length, heads]),
         ...scanned,
       },
-      limits,
+      // Matrix units round where they do so for the projections around the scan.
+      { ...limits, operands: context.weight(`${name}.inProjection`).dtype === 'f16' ? 'f16' : 'f32' },
     ));
   }
   const gated = gatedRmsNorm(
