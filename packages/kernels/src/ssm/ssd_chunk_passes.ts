@@ -1,0 +1,127 @@
+import { ssdChunkCarryShader } from '../generated/ssm/ssd_chunk_carry.ts';
+import { ssdChunkOutputShader } from '../generated/ssm/ssd_chunk_output.ts';
+import { ssdChunkStateShader } from '../generated/ssm/ssd_chunk_state.ts';
+import type { TileShape } from '../core/matrix.ts';
+import { tileColumns, tileRows } from '../core/matrix.ts';
+import type { Recording, TensorRef } from '../core/recording.ts';
+import type { Size } from '../core/size.ts';
+import { maximumSize } from '../core/size.ts';
+import type { SsdTensors, SsdSizes } from './ssd.ts';
+import { gatePlace, hasSkipElements, loadChoice } from './ssd.ts';
+
+/** What all passes of `ssdChunkScan` share. */
+export interface SsdScan {
+  readonly inputs: SsdTensors;
+  readonly sizes: SsdSizes;
+  readonly batch: Size;
+  readonly length: Size;
+  /** Q */
+  readonly chunk: number;
+  /** Chunks of a row, and of all rows. */
+  readonly chunks: Size;
+  readonly rows: Size;
+  /** B, or S where sequences are packed. */
+  readonly sequences: Size;
+  readonly packed: boolean;
+  /** Whether tokens may belong to no sequence. */
+  readonly padded: boolean;
+  /** Where the table of `ssd_chunk_cumsum` begins in `steps`. */
+  readonly table: Size;
+  /** (B, chunks, H, 3, Q): dt and the cumulative sums of dt A in two parts */
+  readonly steps: TensorRef;
+  /** (B, chunks, G, Q, Q), [j, i] */
+  readonly scores: TensorRef;
+  readonly state: TensorRef;
+  readonly stateStride: number;
+  readonly y: TensorRef;
+  readonly xPlace: { readonly xOffset: Size; readonly xStride: number };
+  readonly bPlace: { readonly bOffset: Size; readonly bStride: number };
+  readonly cPlace: { readonly cOffset: Size; readonly cStride: number };
+}
+
+/** Invocations of a workgroup of the carry pass. */
+const CARRY_WORKGROUP = 64;
+/** Workgroups below which tiles of the scores are made smaller. */
+const BUSY_WORKGROUPS = 256;
+
+/** 8 x 8 sums an invocation: 64 multiply-adds for 4 loads of 16 bytes from workgroup memory. */
+function tileOf(rows: number, columns: number): TileShape {
+  // 128 x 128 would leave no workgroup memory for the steps.
+  const wide = columns > 64;
+  return { THREADS_M: rows > 64 && !wide ? 16 : 8, THREADS_N: wide ? 16 : 8, THREAD_ROWS: 8, THREAD_COLUMNS: 8 };
+}
+
+/** The tile of the scores of chunks of Q tokens, of which there are `squares`. */
+export function scoreTile(chunk: number, squares: Size): TileShape {
+  const tiles = Math.ceil(chunk / 64);
+  // Smaller ones also skip more above the diagonal.
+  const small = ((tiles * (tiles + 1)) / 2) * maximumSize(squares) < BUSY_WORKGROUPS;
+  return { THREADS_M: 8, THREADS_N: 8, THREAD_ROWS: small ? 4 : 8, THREAD_COLUMNS: small ? 4 : 8 };
+}
+
+/** Overrides of what happens to y last. */
+export function outputOverrides({ inputs: { D, z }, padded, packed }: SsdScan): {
+  readonly [name in 'HAS_SKIP' | 'SKIP_ELEMENTS' | 'HAS_GATE' | 'HAS_PADDING' | 'PACKED']: boolean;
+} {
+  return {
+    HAS_SKIP: D !== undefined,
+    SKIP_ELEMENTS: hasSkipElements(D),
+    HAS_GATE: z !== undefined,
+    HAS_PADDING: padded,
+    PACKED: packed,
+  };
+}
+
+/** Design `chunks`: what every chunk adds, the scores, the states that enter, the output; the first two side by side. */
+export function recordPasses(recording: Recording, scan: SsdScan, recordScores: () => void): void {
+  const { inputs, sizes, length, chunk, chunks, rows, packed, table, steps, scores, state, y } = scan;
+  const { x, B, C, D, z } = inputs;
+  const { heads, headDim, stateSize } = sizes;
+  const { xPlace, bPlace, cPlace, stateStride } = scan;
+  const states = recording.scratch('ssdChunkScan.states', 'f32', [rows, heads, headDim, stateSize]);
+  const common = { length, chunks, chunkLength: chunk, ...sizes, table };
+  const none = recording.placeholder();
+  const overrides = { PACKED: packed, UNROLL: !recording.capabilities.software };
+  const grid = (tile: TileShape, m: number, n: number): readonly [number, number, Size] => [
+    Math.ceil(m / tileRows(tile)) * Math.ceil(n / tileColumns(tile)),
+    heads,
+    rows,
+  ];
+
+  const stateTile = tileOf(headDim, stateSize);
+  recording.dispatch(ssdChunkStateShader, {
+    bindings: { x, B, steps, states },
+    params: { ...common, ...xPlace, ...bPlace },
+    overrides: { ...stateTile, ...overrides },
+    choices: loadChoice(xPlace.xOffset, xPlace.xStride, headDim, bPlace.bOffset, bPlace.bStride, stateSize),
+    workgroups: grid(stateTile, headDim, stateSize),
+  });
+  recordScores();
+  const carry = loadChoice(headDim * stateSize, state.offset, stateStride);
+  const carryWidth = (carry.load ?? recording.choice(ssdChunkCarryShader, 'load')) === 'vec4' ? 4 : 1;
+  const elements = heads * headDim * stateSize;
+  recording.dispatch(ssdChunkCarryShader, {
+    bindings: { steps, states, state },
+    params: {
+      ...{ chunks, chunkLength: chunk, heads, elements, table, stateStride },
+      headElements: headDim * stateSize,
+      stateOffset: state.offset,
+    },
+    overrides: { HAS_STATE: inputs.state !== undefined, PACKED: packed, WORKGROUP_SIZE: CARRY_WORKGROUP },
+    choices: carry,
+    workgroups: [Math.ceil(elements / (CARRY_WORKGROUP * carryWidth)), scan.sequences],
+  });
+  const gate = gatePlace(z);
+  const outputTile = tileOf(chunk, headDim);
+  recording.dispatch(ssdChunkOutputShader, {
+    bindings: { x, C, steps, states, scores, D: D ?? none, z: z ?? none, y },
+    // Packed sequences begin anywhere: the carry pass writes zeros for their first chunks.
+    params: { ...common, ...xPlace, ...cPlace, ...gate, firstCarried: inputs.state === undefined && !packed ? 1 : 0 },
+    overrides: { ...outputTile, ...outputOverrides(scan), UNROLL: overrides.UNROLL },
+    choices: loadChoice(
+      ...[xPlace.xOffset, xPlace.xStride, headDim, cPlace.cOffset, cPlace.cStride, stateSize],
+      ...[gate.zOffset, gate.zStride],
+    ),
+    workgroups: grid(outputTile, chunk, headDim),
+  });
+}
