@@ -38,7 +38,7 @@ override PACKED: bool = false;
 // (S + 1): the first token of each sequence, then the end of the last
 @group(0) @binding(5) var<storage, read> starts: array<u32>;
 // (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step). With PACKED, from params.table on: first token
-// and number of tokens of every chunk, then first chunk and number of chunks of every sequence.
+// and number of tokens of every chunk, then first chunk and number of chunks of every sequence, then the end of the last.
 @group(0) @binding(6) var<storage, read_write> steps: array<f32>;
 
 var<workgroup> sums: array<vec2<f32>, 256>;
@@ -85,6 +85,7 @@ fn placeOf(index: u32, writes: bool) -> Place {
   if (writes) {
     steps[params.table + 2u * index] = f32(first);
     steps[params.table + 2u * index + 1u] = f32(valid);
+    if (index == 0u) { steps[params.table + 2u * (params.chunks + params.sequences)] = f32(startOf(params.sequences)); }
     if (index == own && sequence < params.sequences) {
       let at = params.table + 2u * (params.chunks + sequence);
       steps[at] = f32(own);

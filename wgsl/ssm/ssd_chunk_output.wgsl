@@ -127,11 +127,9 @@ fn mix4(score: vec4<f32>, here: Decays, i: u32, j: u32) -> vec4<f32> {
   return select(vec4(0.0), score * weight, vec4(i) + vec4(0u, 1u, 2u, 3u) >= vec4<u32>(j));
 }
 
-// Four rows times exp(cs): what is left at tokens i .. i + 3 of the state that entered.
-fn decayed(sums: mat4x4<f32>, i: u32) -> mat4x4<f32> {
-  let here = decaysOf(i);
-  let left = exp(min(here.coarse + here.fine, vec4(0.0)));
-  return mat4x4<f32>(sums[0] * left.x, sums[1] * left.y, sums[2] * left.z, sums[3] * left.w);
+// exp(cs): what is left at tokens i .. i + 3 of the state that entered.
+fn left4(here: Decays) -> vec4<f32> {
+  return exp(min(here.coarse + here.fine, vec4(0.0)));
 }
 
 // What the rows of a tile have in common.
@@ -212,87 +210,80 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
   }
 
-  let place = placeOf(local);
-  let i = i0 + place.x * 4u;
-  let lower = 4u * THREADS_M;
-  let other = invocations - 1u - local;
-  var sums: Sums;
-  var xs: mat4x4<f32>;
-  var ws: mat4x4<f32>;
-  // What entered the chunk; nothing enters the first one unless a state was given.
-  if (chunk >= params.firstCarried) {
-    // Blocks of four rows by four values of N, at most one of C and one of the state an invocation.
-    let token = i0 + local / 4u * 4u;
-    let xK = local % 4u * 4u;
-    let xStages = local < tileRows;
-    let p = p0 + other / 4u * 4u;
-    let wK = other % 4u * 4u;
-    let wStages = other < tileColumns;
-    let cRow = params.cOffset + first * params.cStride + group * params.stateSize;
-    let base = sequence * params.headDim;
-    let slices = (params.stateSize + TILE_K - 1u) / TILE_K;
-    for (var slice = 0u; slice <= slices; slice++) {
-      if (slice > 0u) {
-        workgroupBarrier();
-        if (xStages) { stageX(local / 4u, xK, xs); }
-        if (wStages) { stageW(other / 4u, wK, ws); }
-        workgroupBarrier();
-      }
-      if (slice < slices) {
-        let n = slice * TILE_K;
-        if (xStages) {
-          xs = mat4x4<f32>(loadC(cRow, n + xK, token, valid), loadC(cRow, n + xK, token + 1u, valid), loadC(cRow, n + xK, token + 2u, valid), loadC(cRow, n + xK, token + 3u, valid));
-        }
-        if (wStages) {
-          ws = mat4x4<f32>(loadState(base, n + wK, p), loadState(base, n + wK, p + 1u), loadState(base, n + wK, p + 2u), loadState(base, n + wK, p + 3u));
-        }
-      }
-      if (slice > 0u) { multiplyTiles(&sums, place); }
-    }
-    sums.upperLeft = decayed(sums.upperLeft, i);
-    if (THREAD_ROWS == 8u) { sums.lowerLeft = decayed(sums.lowerLeft, i + lower); }
-    if (THREAD_COLUMNS == 8u) { sums.upperRight = decayed(sums.upperRight, i); }
-    if (THREAD_ROWS == 8u && THREAD_COLUMNS == 8u) { sums.lowerRight = decayed(sums.lowerRight, i + lower); }
-  } else {
-    workgroupBarrier();
-  }
+  workgroupBarrier();
 
-  // The chunk's own tokens, up to the tile's last row. Blocks of four rows by four tokens.
+  // Both products go through one loop. First what entered the chunk, 16 values of N at a time (nothing enters the first
+  // one unless a state was given), then the chunk's own tokens up to the tile's last row, 16 at a time.
+  let columnSlices = select((params.stateSize + TILE_K - 1u) / TILE_K, 0u, chunk < params.firstCarried);
+  let slices = columnSlices + (min(valid, i0 + tileRows) + TILE_K - 1u) / TILE_K;
   let rows = Rows(head, first, params.xOffset + first * params.xStride + head * params.headDim, valid);
-  let scoreRow = (workgroup.z * params.groups + group) * q;
+  let other = invocations - 1u - local;
+
+  // Of C and the state an invocation stages at most one block each: four rows by four values of N.
+  let cToken = i0 + local / 4u * 4u;
+  let cK = local % 4u * 4u;
+  let cStages = local < tileRows;
+  let sColumn = p0 + other / 4u * 4u;
+  let sK = other % 4u * 4u;
+  let sStages = other < tileColumns;
+  let cRow = params.cOffset + first * params.cStride + group * params.stateSize;
+  let base = sequence * params.headDim;
+  let left = left4(decaysOf(cToken));
+  // Of scores and x too: four rows by four tokens.
   let xBlock = local % (tileRows / 4u);
   let xK = local / (tileRows / 4u) * 4u;
   let xStages = xK < TILE_K;
   let own = i0 + xBlock * 4u;
   let here = decaysOf(own);
+  let scoreRow = (workgroup.z * params.groups + group) * q;
   let wBlock = other % (tileColumns / 4u);
   let wK = other / (tileColumns / 4u) * 4u;
   let wStages = wK < TILE_K;
   let p = p0 + wBlock * 4u;
-  // The last row of the invocations of a subgroup (see placeOf), upper and lower: slices behind it add nothing.
+
+  let place = placeOf(local);
+  let i = i0 + place.x * 4u;
+  let lower = 4u * THREADS_M;
+  // The last row of the invocations of a subgroup (see placeOf), upper and lower: tokens behind it add nothing.
   let lastUpper = i0 + (place.x | 3u) * 4u + 3u;
-  let slices = (min(valid, i0 + tileRows) + TILE_K - 1u) / TILE_K;
+  var sums: Sums;
+  var xs: mat4x4<f32>;
+  var ws: mat4x4<f32>;
   for (var slice = 0u; slice <= slices; slice++) {
     if (slice > 0u) {
       workgroupBarrier();
-      if (xStages) {
-        let j = (slice - 1u) * TILE_K + xK;
-        putX(xBlock, xK, mix4(xs[0], here, own, j));
-        putX(xBlock, xK + 1u, mix4(xs[1], here, own, j + 1u));
-        putX(xBlock, xK + 2u, mix4(xs[2], here, own, j + 2u));
-        putX(xBlock, xK + 3u, mix4(xs[3], here, own, j + 3u));
-      }
-      if (wStages) {
-        putW(wBlock, wK, ws[0]);
-        putW(wBlock, wK + 1u, ws[1]);
-        putW(wBlock, wK + 2u, ws[2]);
-        putW(wBlock, wK + 3u, ws[3]);
+      if (slice <= columnSlices) {
+        if (cStages) { stageX(local / 4u, cK, mat4x4<f32>(xs[0] * left.x, xs[1] * left.y, xs[2] * left.z, xs[3] * left.w)); }
+        if (sStages) { stageW(other / 4u, sK, ws); }
+      } else {
+        if (xStages) {
+          let j = (slice - columnSlices - 1u) * TILE_K + xK;
+          putX(xBlock, xK, mix4(xs[0], here, own, j));
+          putX(xBlock, xK + 1u, mix4(xs[1], here, own, j + 1u));
+          putX(xBlock, xK + 2u, mix4(xs[2], here, own, j + 2u));
+          putX(xBlock, xK + 3u, mix4(xs[3], here, own, j + 3u));
+        }
+        if (wStages) {
+          putW(wBlock, wK, ws[0]);
+          putW(wBlock, wK + 1u, ws[1]);
+          putW(wBlock, wK + 2u, ws[2]);
+          putW(wBlock, wK + 3u, ws[3]);
+        }
       }
       workgroupBarrier();
     }
-    if (slice < slices) {
+    if (slice < columnSlices) {
+      let n = slice * TILE_K;
+      if (cStages) {
+        xs = mat4x4<f32>(loadC(cRow, n + cK, cToken, valid), loadC(cRow, n + cK, cToken + 1u, valid), loadC(cRow, n + cK, cToken + 2u, valid), loadC(cRow, n + cK, cToken + 3u, valid));
+      }
+      if (sStages) {
+        ws = mat4x4<f32>(loadState(base, n + sK, sColumn), loadState(base, n + sK, sColumn + 1u), loadState(base, n + sK, sColumn + 2u), loadState(base, n + sK, sColumn + 3u));
+      }
+    } else if (slice < slices) {
+      let j0 = (slice - columnSlices) * TILE_K;
       if (xStages) {
-        let j = slice * TILE_K + xK;
+        let j = j0 + xK;
         xs = mat4x4<f32>();
         // Blocks above the diagonal are not defined; j is inside the chunk, which is a multiple of 16 long.
         if (own + 3u >= j && own < q) {
@@ -301,12 +292,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
       }
       if (wStages) {
-        let j = slice * TILE_K + wK;
+        let j = j0 + wK;
         ws = mat4x4<f32>(loadX(rows.x, p, j, valid), loadX(rows.x, p, j + 1u, valid), loadX(rows.x, p, j + 2u, valid), loadX(rows.x, p, j + 3u, valid));
       }
     }
     if (slice > 0u) {
-      let j = (slice - 1u) * TILE_K;
+      // The first of the slice's own tokens.
+      let j = (max(slice, columnSlices + 1u) - columnSlices - 1u) * TILE_K;
       if (lastUpper >= j) {
         multiplyTiles(&sums, place);
       } else if (THREAD_ROWS == 8u && lastUpper + lower >= j) {

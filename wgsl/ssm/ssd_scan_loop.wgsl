@@ -30,7 +30,8 @@ struct Params {
   zStride: u32,
   stateOffset: u32,
   stateStride: u32,
-  // Where the table begins in steps (with PACKED).
+  // S, and where the table begins in steps (with PACKED).
+  sequences: u32,
   table: u32,
 }
 
@@ -227,6 +228,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   var count = params.chunks;
   if (PACKED) {
     let at = params.table + 2u * (params.chunks + workgroup.z);
+    if (workgroup.z == params.sequences) {
+      // Tokens behind the last sequence.
+      let end = u32(steps[at]);
+      for (var slice = 0u; slice < (params.length - end + T_QUADS - 1u) / T_QUADS; slice++) {
+        let token = end + slice * T_QUADS + quad;
+        if (token < params.length) { storeY((token * params.heads + head) * params.headDim, p, vec4(0.0)); }
+      }
+      return;
+    }
     firstChunk = u32(steps[at]);
     count = u32(steps[at + 1u]);
   }

@@ -44,19 +44,26 @@ const CARRY_WORKGROUP = 64;
 /** Workgroups below which tiles of the scores are made smaller. */
 const BUSY_WORKGROUPS = 256;
 
-/** 8 x 8 sums an invocation: 64 multiply-adds for 4 loads of 16 bytes from workgroup memory. */
-function tileOf(rows: number, columns: number): TileShape {
+/** For CPUs: half as long to compile as 8 x 8 sums, no slower, and one for all shapes. */
+const SOFTWARE_TILE: TileShape = { THREADS_M: 8, THREADS_N: 16, THREAD_ROWS: 8, THREAD_COLUMNS: 4 };
+
+/** 8 x 8 sums an invocation: 64 multiply-adds for 4 loads of 16 bytes from workgroup memory. `force: { tile }` is for tests. */
+function tileOf(recording: Recording, rows: number, columns: number): TileShape {
+  if (recording.capabilities.software && recording.force['tile'] === undefined) return SOFTWARE_TILE;
   // 128 x 128 would leave no workgroup memory for the steps.
   const wide = columns > 64;
   return { THREADS_M: rows > 64 && !wide ? 16 : 8, THREADS_N: wide ? 16 : 8, THREAD_ROWS: 8, THREAD_COLUMNS: 8 };
 }
 
 /** The tile of the scores of chunks of Q tokens, of which there are `squares`. */
-export function scoreTile(chunk: number, squares: Size): TileShape {
+export function scoreTile(recording: Recording, chunk: number, squares: Size): TileShape {
+  const forced = recording.force['tile'];
+  if (recording.capabilities.software && forced === undefined) return SOFTWARE_TILE;
   const tiles = Math.ceil(chunk / 64);
   // Smaller ones also skip more above the diagonal.
-  const small = ((tiles * (tiles + 1)) / 2) * maximumSize(squares) < BUSY_WORKGROUPS;
-  return { THREADS_M: 8, THREADS_N: 8, THREAD_ROWS: small ? 4 : 8, THREAD_COLUMNS: small ? 4 : 8 };
+  const few = ((tiles * (tiles + 1)) / 2) * maximumSize(squares) < BUSY_WORKGROUPS;
+  const size = forced === 'small' || (few && forced !== 'large') ? 4 : 8;
+  return { THREADS_M: 8, THREADS_N: 8, THREAD_ROWS: size, THREAD_COLUMNS: size };
 }
 
 /** Overrides of what happens to y last. */
@@ -88,7 +95,7 @@ export function recordPasses(recording: Recording, scan: SsdScan, recordScores: 
     rows,
   ];
 
-  const stateTile = tileOf(headDim, stateSize);
+  const stateTile = tileOf(recording, headDim, stateSize);
   recording.dispatch(ssdChunkStateShader, {
     bindings: { x, B, steps, states },
     params: { ...common, ...xPlace, ...bPlace },
@@ -112,7 +119,7 @@ export function recordPasses(recording: Recording, scan: SsdScan, recordScores: 
     workgroups: [Math.ceil(elements / (CARRY_WORKGROUP * carryWidth)), scan.sequences],
   });
   const gate = gatePlace(z);
-  const outputTile = tileOf(chunk, headDim);
+  const outputTile = tileOf(recording, chunk, headDim);
   recording.dispatch(ssdChunkOutputShader, {
     bindings: { x, C, steps, states, scores, D: D ?? none, z: z ?? none, y },
     // Packed sequences begin anywhere: the carry pass writes zeros for their first chunks.

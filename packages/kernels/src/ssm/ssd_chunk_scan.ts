@@ -82,7 +82,7 @@ export function ssdChunkScan(
   const chunks = addSize(ceilDivSize(length, chunk), packed ? sequences : 0);
   const rows = multiplySize(batch, chunks);
   const table = multiplySize(chunks, heads * 3 * chunk);
-  const tableValues = packed ? multiplySize(addSize(chunks, sequences), 2) : 0;
+  const tableValues = packed ? multiplySize(addSize(chunks, addSize(sequences, 1)), 2) : 0;
   const stepRows = addSize(rows, ceilDivSize(tableValues, heads * 3 * chunk));
 
   const state = inputs.state ?? recording.scratch(`${kernel}.state`, 'f32', [sequences, heads, headDim, stateSize]);
@@ -129,7 +129,7 @@ export function ssdChunkScan(
     stateStride: strideOfRows('state', state, 3),
     padded: packed || sequenceIds !== undefined,
   };
-  const tile = scoreTile(chunk, multiplySize(rows, groups));
+  const tile = scoreTile(recording, chunk, multiplySize(rows, groups));
   const recordScores = (): void =>
     recording.dispatch(ssdChunkScoresShader, {
       // The cumulative sums are no operand: only the table behind them is.

@@ -21,7 +21,9 @@ export function joinColumns<T extends Several>(
 ): { readonly [I in keyof T]: TensorRef } {
   const parts: readonly TensorRef[] = tensors.filter((tensor) => tensor !== undefined);
   if (parts.every(({ storage }) => storage === tensors[0].storage)) return parts as never;
-  const widths = parts.map(({ shape }, at) => maximumSize(productSize(shape.slice(shape.length - (dimensions[at] ?? 1)))));
+  const widths = parts.map(({ shape }, at) =>
+    maximumSize(productSize(shape.slice(shape.length - (dimensions[at] ?? 1)))),
+  );
   const rows = productSize(tensors[0].shape.slice(0, -(dimensions[0] ?? 1)));
   const width = widths.reduce((sum, part) => sum + part, 0);
   const joined = recording.scratch(`${kernel}.joined`, 'f32', [rows, width]);

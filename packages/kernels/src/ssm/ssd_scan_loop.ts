@@ -3,7 +3,7 @@ import { requireArgument } from '../core/checks.ts';
 import type { Recording } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
-import { maximumSize } from '../core/size.ts';
+import { addSize, maximumSize } from '../core/size.ts';
 import { joinColumns } from './ssd_join.ts';
 import type { SsdSizes } from './ssd.ts';
 import { gatePlace, loadChoice } from './ssd.ts';
@@ -51,7 +51,7 @@ export function chooseDesign(
 
 /** Design `loop`: the scores beside the cumulative sums, then everything else in one dispatch. */
 export function recordLoop(recording: Recording, scan: SsdScan, recordScores: () => void): void {
-  const { inputs, sizes, length, chunk, chunks, packed, table, steps, scores, state, stateStride, y } = scan;
+  const { inputs, sizes, length, chunk, chunks, sequences, table, steps, scores, state, stateStride, y } = scan;
   const { x, D, z } = inputs;
   const { heads, headDim, stateSize } = sizes;
   recordScores();
@@ -62,7 +62,7 @@ export function recordLoop(recording: Recording, scan: SsdScan, recordScores: ()
   recording.dispatch(ssdScanLoopShader, {
     bindings: { x, BC: B, steps, scores, D: D ?? none, z: z ?? none, state, y },
     params: {
-      ...{ length, chunks, chunkLength: chunk, ...sizes, table, stateStride, bStride, cStride },
+      ...{ length, chunks, chunkLength: chunk, ...sizes, sequences, table, stateStride, bStride, cStride },
       ...scan.xPlace,
       ...gate,
       bOffset: B.offset,
@@ -78,6 +78,7 @@ export function recordLoop(recording: Recording, scan: SsdScan, recordScores: ()
       ...[scan.xPlace.xOffset, scan.xPlace.xStride, headDim, B.offset, bStride, C.offset, cStride, stateSize],
       ...[gate.zOffset, gate.zStride, state.offset, stateStride],
     ),
-    workgroups: [Math.ceil(headDim / ROWS), heads, scan.sequences],
+    // One more fills what lies behind packed sequences.
+    workgroups: [Math.ceil(headDim / ROWS), heads, addSize(sequences, scan.packed ? 1 : 0)],
   });
 }

@@ -49,8 +49,7 @@ export function ssdStep(recording: Recording, inputs: SsdStepInputs, options: Ss
   }
   const limits = timeLimits(kernel, options);
   const [x, B, C] = joinColumns(recording, kernel, [inputs.x, inputs.B, inputs.C], [2, 2, 2]);
-  const [dt, z] =
-    inputs.z === undefined ? [inputs.dt] : joinColumns(recording, kernel, [inputs.dt, inputs.z], [1, 2]);
+  const [dt, z] = inputs.z === undefined ? [inputs.dt] : joinColumns(recording, kernel, [inputs.dt, inputs.z], [1, 2]);
   const bStride = strideOfRows('B', B, 2);
   const cStride = strideOfRows('C', C, 2);
   const stateStride = strideOfRows('state', state, 3);
