@@ -15,7 +15,7 @@ import { fusedMlpBench } from './mlp/fused_mlp.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
 import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
-import { ssdChunkScanBench } from './ssm/ssd_chunk_scan.bench.ts';
+import { ssdChunkScanBench, ssdScanLoopBench } from './ssm/ssd_chunk_scan.bench.ts';
 import { ssdStepBench } from './ssm/ssd_step.bench.ts';
 import { advanceBench } from './token/advance.bench.ts';
 import { embedBench } from './token/embed.bench.ts';
@@ -35,6 +35,7 @@ export const kernelBenches: readonly KernelBench[] = [
   causalConv1dBench,
   causalConv1dStepBench,
   ssdChunkScanBench,
+  ssdScanLoopBench,
   ssdStepBench,
   mamba2DecodeStepBench,
   ropeBench,

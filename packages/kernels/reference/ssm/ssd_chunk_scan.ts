@@ -29,7 +29,8 @@ function segsum(a: Reals): Reals {
  * Shapes as `ssdScan`. Source: *Transformers are SSMs* (arXiv 2405.21060), listing 1, `ssd_minimal_discrete`.
  */
 export function ssdChunkScan(inputs: SsdInputs, options: SsdChunkScanOptions): SsdResult {
-  if (inputs.sequenceIds !== undefined || inputs.starts !== undefined) return scanSequences(inputs, options, ssdChunkScan);
+  if (inputs.sequenceIds !== undefined || inputs.starts !== undefined)
+    return scanSequences(inputs, options, ssdChunkScan);
   const { batch, length, heads, headDim, groups, stateSize, chunkLength } = options;
   const arrays = ssdArrays(inputs, options);
   const { x, dt, A, B, C, state } = arrays;

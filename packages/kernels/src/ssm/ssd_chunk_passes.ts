@@ -13,7 +13,6 @@ import { gatePlace, hasSkipElements, loadChoice } from './ssd.ts';
 export interface SsdScan {
   readonly inputs: SsdTensors;
   readonly sizes: SsdSizes;
-  readonly batch: Size;
   readonly length: Size;
   /** Q */
   readonly chunk: number;
@@ -100,7 +99,7 @@ export function recordPasses(recording: Recording, scan: SsdScan, recordScores: 
     bindings: { x, B, steps, states },
     params: { ...common, ...xPlace, ...bPlace },
     overrides: { ...stateTile, ...overrides },
-    choices: loadChoice(xPlace.xOffset, xPlace.xStride, headDim, bPlace.bOffset, bPlace.bStride, stateSize),
+    choices: loadChoice(...Object.values(xPlace), ...Object.values(bPlace), headDim, stateSize),
     workgroups: grid(stateTile, headDim, stateSize),
   });
   recordScores();
@@ -110,7 +109,12 @@ export function recordPasses(recording: Recording, scan: SsdScan, recordScores: 
   recording.dispatch(ssdChunkCarryShader, {
     bindings: { steps, states, state },
     params: {
-      ...{ chunks, chunkLength: chunk, heads, elements, table, stateStride },
+      chunks,
+      chunkLength: chunk,
+      heads,
+      elements,
+      table,
+      stateStride,
       headElements: headDim * stateSize,
       stateOffset: state.offset,
     },
@@ -125,10 +129,7 @@ export function recordPasses(recording: Recording, scan: SsdScan, recordScores: 
     // Packed sequences begin anywhere: the carry pass writes zeros for their first chunks.
     params: { ...common, ...xPlace, ...cPlace, ...gate, firstCarried: inputs.state === undefined && !packed ? 1 : 0 },
     overrides: { ...outputTile, ...outputOverrides(scan), UNROLL: overrides.UNROLL },
-    choices: loadChoice(
-      ...[xPlace.xOffset, xPlace.xStride, headDim, cPlace.cOffset, cPlace.cStride, stateSize],
-      ...[gate.zOffset, gate.zStride],
-    ),
+    choices: loadChoice(...Object.values(xPlace), ...Object.values(cPlace), ...Object.values(gate), headDim, stateSize),
     workgroups: grid(outputTile, chunk, headDim),
   });
 }

@@ -123,11 +123,24 @@ export function ssdChunkScan(
   const bPlace = { bOffset: B.offset, bStride: strideOfRows('B', B, 2) };
   const cPlace = { cOffset: C.offset, cStride: strideOfRows('C', C, 2) };
   const scan: SsdScan = {
-    ...{ inputs, sizes, batch, length, chunk, chunks, rows, sequences, packed, table },
-    ...{ state, steps, scores, y, bPlace, cPlace },
-    xPlace: { xOffset: x.offset, xStride: strideOfRows('x', x, 2) },
-    stateStride: strideOfRows('state', state, 3),
+    inputs,
+    sizes,
+    length,
+    chunk,
+    chunks,
+    rows,
+    sequences,
+    packed,
     padded: packed || sequenceIds !== undefined,
+    table,
+    steps,
+    scores,
+    state,
+    stateStride: strideOfRows('state', state, 3),
+    y,
+    xPlace: { xOffset: x.offset, xStride: strideOfRows('x', x, 2) },
+    bPlace,
+    cPlace,
   };
   const tile = scoreTile(recording, chunk, multiplySize(rows, groups));
   const recordScores = (): void =>
@@ -136,7 +149,7 @@ export function ssdChunkScan(
       bindings: { B, C, steps: packed ? steps : none, scores },
       params: { length, chunks, chunkLength: chunk, groups, stateSize, ...bPlace, ...cPlace, table },
       overrides: { ...tile, PACKED: packed, UNROLL: !software },
-      choices: loadChoice(B.offset, bPlace.bStride, C.offset, cPlace.cStride, stateSize),
+      choices: loadChoice(...Object.values(bPlace), ...Object.values(cPlace), stateSize),
       workgroups: [Math.ceil(chunk / tileRows(tile)) * Math.ceil(chunk / tileColumns(tile)), groups, rows],
     });
   (design === 'loop' ? recordLoop : recordPasses)(recording, scan, recordScores);

@@ -51,33 +51,39 @@ export function chooseDesign(
 
 /** Design `loop`: the scores beside the cumulative sums, then everything else in one dispatch. */
 export function recordLoop(recording: Recording, scan: SsdScan, recordScores: () => void): void {
-  const { inputs, sizes, length, chunk, chunks, sequences, table, steps, scores, state, stateStride, y } = scan;
+  const { inputs, sizes, length, chunk, chunks, sequences, table, steps, scores, state, y } = scan;
   const { x, D, z } = inputs;
   const { heads, headDim, stateSize } = sizes;
   recordScores();
   const [B, C] = joinColumns(recording, 'ssdChunkScan', [inputs.B, inputs.C], [2, 2]);
-  const [bStride, cStride] = [strideOfRows('B', B, 2), strideOfRows('C', C, 2)];
-  const gate = gatePlace(z);
+  const places = {
+    ...scan.xPlace,
+    bOffset: B.offset,
+    bStride: strideOfRows('B', B, 2),
+    cOffset: C.offset,
+    cStride: strideOfRows('C', C, 2),
+    ...gatePlace(z),
+    stateOffset: state.offset,
+    stateStride: scan.stateStride,
+  };
   const none = recording.placeholder();
   recording.dispatch(ssdScanLoopShader, {
     bindings: { x, BC: B, steps, scores, D: D ?? none, z: z ?? none, state, y },
     params: {
-      ...{ length, chunks, chunkLength: chunk, ...sizes, sequences, table, stateStride, bStride, cStride },
-      ...scan.xPlace,
-      ...gate,
-      bOffset: B.offset,
-      cOffset: C.offset,
-      stateOffset: state.offset,
+      length,
+      chunks,
+      chunkLength: chunk,
+      ...sizes,
+      ...places,
+      sequences,
+      table,
     },
     overrides: {
       SETS: Math.ceil(stateSize / 64),
       HAS_STATE: inputs.state !== undefined,
       ...outputOverrides(scan),
     },
-    choices: loadChoice(
-      ...[scan.xPlace.xOffset, scan.xPlace.xStride, headDim, B.offset, bStride, C.offset, cStride, stateSize],
-      ...[gate.zOffset, gate.zStride, state.offset, stateStride],
-    ),
+    choices: loadChoice(...Object.values(places), headDim, stateSize),
     // One more fills what lies behind packed sequences.
     workgroups: [Math.ceil(headDim / ROWS), heads, addSize(sequences, scan.packed ? 1 : 0)],
   });
