@@ -169,6 +169,74 @@ fn mix4(score: vec4<f32>, here: Decays, i: u32, j: u32) -> vec4<f32> {
   return select(vec4(0.0), score * weight, vec4(i) + vec4(0u, 1u, 2u, 3u) >= vec4<u32>(j));
 }
 
+// The tokens of a chunk.
+struct Tokens {
+  first: u32,
+  valid: u32,
+}
+
+fn tokensOf(sequence: u32, chunk: u32, index: u32) -> Tokens {
+  if (PACKED) {
+    let at = params.table + 2u * index;
+    return Tokens(u32(steps[at]), u32(steps[at + 1u]));
+  }
+  let start = chunk * params.chunkLength;
+  return Tokens(sequence * params.length + start, min(params.chunkLength, params.length - start));
+}
+
+// What an invocation has loaded of the steps of a chunk: of one token, and the chunk's last sum.
+struct Step {
+  dt: f32,
+  sum: vec2<f32>,
+  total: vec2<f32>,
+}
+
+fn loadStep(index: u32, head: u32, local: u32) -> Step {
+  let q = params.chunkLength;
+  let row = (index * params.heads + head) * 3u * q;
+  let at = row + min(local, q - 1u);
+  // Tokens past the chunk's end take part in no sum.
+  return Step(
+    select(0.0, steps[at], local < q),
+    vec2(steps[at + q], steps[at + 2u * q]),
+    vec2(steps[row + 2u * q - 1u], steps[row + 3u * q - 1u]),
+  );
+}
+
+// What an invocation has loaded of a slice of tokens: a score, an x and up to four B.
+struct Slice {
+  score: vec4<f32>,
+  x: vec4<f32>,
+  b0: vec4<f32>,
+  b1: vec4<f32>,
+  b2: vec4<f32>,
+  b3: vec4<f32>,
+}
+
+// Where a chunk's operands begin, and what the invocation loads of them.
+struct Rows {
+  x: u32,
+  b: u32,
+  scores: u32,
+  xColumn: u32,
+  valid: u32,
+}
+
+fn loadSlice(rows: Rows, slice: u32, local: u32) -> Slice {
+  let j = slice * TOKENS + local / T_QUADS;
+  let own = local % T_QUADS * 4u;
+  var loaded = Slice();
+  // Above the diagonal they are not defined. Chunks are multiples of 16 long: j is inside.
+  if (own + 3u >= j && own < params.chunkLength) { loaded.score = scores[((rows.scores + j) * params.chunkLength + own) / 4u]; }
+  if (local < TOKENS * P_QUADS) { loaded.x = loadX(rows.x, rows.xColumn, slice * TOKENS + local / P_QUADS, rows.valid); }
+  let row = rows.b + j * params.bStride;
+  loaded.b0 = loadBC(row, own, j, rows.valid);
+  if (SETS > 1u) { loaded.b1 = loadBC(row, own + 64u, j, rows.valid); }
+  if (SETS > 2u) { loaded.b2 = loadBC(row, own + 128u, j, rows.valid); }
+  if (SETS > 3u) { loaded.b3 = loadBC(row, own + 192u, j, rows.valid); }
+  return loaded;
+}
+
 // Four columns of the state in a set, rows p .. p + 3 in each vector.
 struct Columns {
   n0: vec4<f32>,
@@ -260,36 +328,47 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       skip = vec4(D[at.x], D[at.y], D[at.z], D[at.w]);
     }
   }
-  // What an invocation stages: four columns of C of two tokens, 32 apart; a score, an x and up to four B of a token.
+  // An invocation stages four columns of C of two tokens, 32 apart.
   let cToken = local / 4u;
   let cQuad = local % 4u;
   let cPlace = (cToken % 4u * T_QUADS + cToken / 4u) * C_STRIDE + cQuad;
-  let token = local / T_QUADS;
-  let scoreQuad = local % T_QUADS;
-  let xToken = local / P_QUADS;
+  let i = quad * 4u;
+  let own = local % T_QUADS * 4u;
 
+  // The next chunk's steps and its first slice of C are loaded while this chunk's tokens are multiplied.
+  var tokens: Tokens;
+  var step: Step;
+  var c0: vec4<f32>;
+  var c1: vec4<f32>;
+  if (count > 0u) {
+    tokens = tokensOf(workgroup.z, 0u, firstChunk);
+    step = loadStep(firstChunk, head, local);
+    if (HAS_STATE) {
+      let row = params.cOffset + (tokens.first + cToken) * params.cStride + group * params.stateSize;
+      c0 = loadBC(row, cQuad * 4u, cToken, tokens.valid);
+      c1 = loadBC(row + 32u * params.cStride, cQuad * 4u, cToken + 32u, tokens.valid);
+    }
+  }
   for (var chunk = 0u; chunk < count; chunk++) {
     let index = firstChunk + chunk;
-    var first = workgroup.z * params.length + chunk * q;
-    var valid = min(q, params.length - chunk * q);
-    if (PACKED) {
-      first = u32(steps[params.table + 2u * index]);
-      valid = u32(steps[params.table + 2u * index + 1u]);
-    }
-    let step = (index * params.heads + head) * 3u * q;
-    let total = vec2(steps[step + 2u * q - 1u], steps[step + 3u * q - 1u]);
+    let first = tokens.first;
+    let valid = tokens.valid;
+    let total = step.total;
     // The last chunk's outputs have read these.
     workgroupBarrier();
     if (local < LONGEST) {
-      // Tokens past the chunk's end take part in no sum.
-      let inside = local < q;
-      let at = step + min(local, q - 1u);
-      let sum = vec2(steps[at + q], steps[at + 2u * q]);
-      let own = select(0.0, steps[at], inside);
-      dt[local] = own;
-      cs[local] = sum;
-      weights[local] = exp(min((total.x - sum.x) + (total.y - sum.y), 0.0)) * own;
+      dt[local] = step.dt;
+      cs[local] = step.sum;
+      weights[local] = exp(min((total.x - step.sum.x) + (total.y - step.sum.y), 0.0)) * step.dt;
     }
+    let rows = Rows(
+      params.xOffset + first * params.xStride + head * params.headDim,
+      params.bOffset + first * params.bStride + group * params.stateSize,
+      (index * params.groups + group) * q,
+      (workgroup.x * P_QUADS + local % P_QUADS) * 4u,
+      valid,
+    );
+    var loaded = loadSlice(rows, 0u, local);
 
     var y0 = vec4(0.0);
     var y1 = vec4(0.0);
@@ -299,8 +378,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (HAS_STATE || chunk > 0u) {
       let cRow = params.cOffset + (first + cToken) * params.cStride + group * params.stateSize;
       let lowerRow = cRow + 32u * params.cStride;
-      var c0 = loadBC(cRow, cQuad * 4u, cToken, valid);
-      var c1 = loadBC(lowerRow, cQuad * 4u, cToken + 32u, valid);
       let slices = (params.stateSize + COLUMNS - 1u) / COLUMNS;
       for (var slice = 0u; slice < slices; slice++) {
         workgroupBarrier();
@@ -335,7 +412,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     } else {
       workgroupBarrier();
     }
-    let i = quad * 4u;
     y0 *= exp(min(cs[i].x + cs[i].y, 0.0));
     y1 *= exp(min(cs[i + 1u].x + cs[i + 1u].y, 0.0));
     y2 *= exp(min(cs[i + 2u].x + cs[i + 2u].y, 0.0));
@@ -346,68 +422,51 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (SETS > 2u) { scaleColumns(&s2, kept); }
     if (SETS > 3u) { scaleColumns(&s3, kept); }
 
+    if (chunk + 1u < count) {
+      tokens = tokensOf(workgroup.z, chunk + 1u, index + 1u);
+      step = loadStep(index + 1u, head, local);
+      let row = params.cOffset + (tokens.first + cToken) * params.cStride + group * params.stateSize;
+      c0 = loadBC(row, cQuad * 4u, cToken, tokens.valid);
+      c1 = loadBC(row + 32u * params.cStride, cQuad * 4u, cToken + 32u, tokens.valid);
+    }
+
     // The chunk's own tokens, 8 at a time: what they give to later outputs, and to the state.
-    let xRow = params.xOffset + first * params.xStride + head * params.headDim;
-    let bRow = params.bOffset + first * params.bStride + group * params.stateSize;
-    let scoreRow = (index * params.groups + group) * q;
-    let own = scoreQuad * 4u;
-    let xColumn = (workgroup.x * P_QUADS + local % P_QUADS) * 4u;
     let here = Decays(
       vec4(cs[own].x, cs[own + 1u].x, cs[own + 2u].x, cs[own + 3u].x),
       vec4(cs[own].y, cs[own + 1u].y, cs[own + 2u].y, cs[own + 3u].y),
     );
-    var score: vec4<f32>;
-    var xs: vec4<f32>;
-    var b0: vec4<f32>;
-    var b1: vec4<f32>;
-    var b2: vec4<f32>;
-    var b3: vec4<f32>;
     let slices = (valid + TOKENS - 1u) / TOKENS;
-    for (var slice = 0u; slice <= slices; slice++) {
-      if (slice > 0u) {
-        workgroupBarrier();
-        let j = (slice - 1u) * TOKENS + token;
-        staged[local] = mix4(score, here, own, j);
-        if (local < TOKENS * P_QUADS) { staged[X_PLACE + local] = xs; }
-        let place = B_PLACE + token * 16u * SETS + scoreQuad;
-        staged[place] = b0 * weights[j];
-        if (SETS > 1u) { staged[place + 16u] = b1 * weights[j]; }
-        if (SETS > 2u) { staged[place + 32u] = b2 * weights[j]; }
-        if (SETS > 3u) { staged[place + 48u] = b3 * weights[j]; }
-        workgroupBarrier();
-      }
-      if (slice < slices) {
-        let j = slice * TOKENS + token;
-        score = vec4(0.0);
-        // Above the diagonal they are not defined. Chunks are multiples of 16 long: j is inside.
-        if (own + 3u >= j && own < q) { score = scores[((scoreRow + j) * q + own) / 4u]; }
-        if (local < TOKENS * P_QUADS) { xs = loadX(xRow, xColumn, slice * TOKENS + xToken, valid); }
-        let row = bRow + j * params.bStride;
-        b0 = loadBC(row, own, j, valid);
-        if (SETS > 1u) { b1 = loadBC(row, own + 64u, j, valid); }
-        if (SETS > 2u) { b2 = loadBC(row, own + 128u, j, valid); }
-        if (SETS > 3u) { b3 = loadBC(row, own + 192u, j, valid); }
-      }
-      if (slice > 0u) {
-        // Tokens behind the last of these four rows give them nothing.
-        if (i + 3u >= (slice - 1u) * TOKENS) {
-          for (var k = 0u; k < TOKENS; k++) {
-            let w = staged[k * T_QUADS + quad];
-            let rows = staged[X_PLACE + k * P_QUADS + pQuad];
-            y0 += w.x * rows;
-            y1 += w.y * rows;
-            y2 += w.z * rows;
-            y3 += w.w * rows;
-          }
-        }
+    for (var slice = 0u; slice < slices; slice++) {
+      workgroupBarrier();
+      let j = slice * TOKENS + local / T_QUADS;
+      let weight = weights[j];
+      let place = B_PLACE + local / T_QUADS * 16u * SETS + local % T_QUADS;
+      staged[local] = mix4(loaded.score, here, own, j);
+      if (local < TOKENS * P_QUADS) { staged[X_PLACE + local] = loaded.x; }
+      staged[place] = loaded.b0 * weight;
+      if (SETS > 1u) { staged[place + 16u] = loaded.b1 * weight; }
+      if (SETS > 2u) { staged[place + 32u] = loaded.b2 * weight; }
+      if (SETS > 3u) { staged[place + 48u] = loaded.b3 * weight; }
+      workgroupBarrier();
+      if (slice + 1u < slices) { loaded = loadSlice(rows, slice + 1u, local); }
+      // Tokens behind the last of these four rows give them nothing.
+      if (i + 3u >= slice * TOKENS) {
         for (var k = 0u; k < TOKENS; k++) {
-          let rows = staged[X_PLACE + k * P_QUADS + pQuad];
-          let place = B_PLACE + k * 16u * SETS + quad;
-          addColumns(&s0, staged[place], rows);
-          if (SETS > 1u) { addColumns(&s1, staged[place + 16u], rows); }
-          if (SETS > 2u) { addColumns(&s2, staged[place + 32u], rows); }
-          if (SETS > 3u) { addColumns(&s3, staged[place + 48u], rows); }
+          let w = staged[k * T_QUADS + quad];
+          let values = staged[X_PLACE + k * P_QUADS + pQuad];
+          y0 += w.x * values;
+          y1 += w.y * values;
+          y2 += w.z * values;
+          y3 += w.w * values;
         }
+      }
+      for (var k = 0u; k < TOKENS; k++) {
+        let values = staged[X_PLACE + k * P_QUADS + pQuad];
+        let at = B_PLACE + k * 16u * SETS + quad;
+        addColumns(&s0, staged[at], values);
+        if (SETS > 1u) { addColumns(&s1, staged[at + 16u], values); }
+        if (SETS > 2u) { addColumns(&s2, staged[at + 32u], values); }
+        if (SETS > 3u) { addColumns(&s3, staged[at + 48u], values); }
       }
     }
 
@@ -418,7 +477,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       if (m == 1u) { value = y1; }
       if (m == 2u) { value = y2; }
       if (m == 3u) { value = y3; }
-      if (HAS_SKIP) { value += skip * loadX(xRow, p, t, valid); }
+      if (HAS_SKIP) { value += skip * loadX(rows.x, p, t, valid); }
       if (HAS_GATE) { value *= gateOf(params.zOffset + (first + t) * params.zStride + head * params.headDim, p); }
       if (HAS_PADDING) {
         if (dt[t] < 0.0) { value = vec4(0.0); }

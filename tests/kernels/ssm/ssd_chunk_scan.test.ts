@@ -133,7 +133,7 @@ describe.each([{ load: 'vec4' }, { load: 'scalar' }])('ssdChunkScan %o', (force)
     for (const design of DESIGNS) {
       await expectScan(draw(sizes), sizes, { design, chunkLength: 32 }, force);
     }
-    await expectScan(draw(sizes, [-0.1, 0], false), sizes, { chunkLength: 64 }, force);
+    await expectScan(draw(sizes, [-0.1, 0]), sizes, { design: 'chunks', chunkLength: 64 }, force);
   });
 });
 

@@ -3,49 +3,14 @@ import { ssdChunkOutputShader } from '../generated/ssm/ssd_chunk_output.ts';
 import { ssdChunkStateShader } from '../generated/ssm/ssd_chunk_state.ts';
 import type { TileShape } from '../core/matrix.ts';
 import { tileColumns, tileRows } from '../core/matrix.ts';
-import type { Recording, TensorRef } from '../core/recording.ts';
+import type { Recording } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
-import { maximumSize } from '../core/size.ts';
-import type { SsdTensors, SsdSizes } from './ssd.ts';
-import { gatePlace, hasSkipElements, loadChoice } from './ssd.ts';
-
-/** What all passes of `ssdChunkScan` share. */
-export interface SsdScan {
-  readonly inputs: SsdTensors;
-  readonly sizes: SsdSizes;
-  readonly length: Size;
-  /** Q */
-  readonly chunk: number;
-  /** Chunks of a row, and of all rows. */
-  readonly chunks: Size;
-  readonly rows: Size;
-  /** B, or S where sequences are packed. */
-  readonly sequences: Size;
-  readonly packed: boolean;
-  /** Whether tokens may belong to no sequence. */
-  readonly padded: boolean;
-  /** Where the table of `ssd_chunk_cumsum` begins in `steps`. */
-  readonly table: Size;
-  /** (B, chunks, H, 3, Q): dt and the cumulative sums of dt A in two parts */
-  readonly steps: TensorRef;
-  /** (B, chunks, G, Q, Q), [j, i] */
-  readonly scores: TensorRef;
-  readonly state: TensorRef;
-  readonly stateStride: number;
-  readonly y: TensorRef;
-  readonly xPlace: { readonly xOffset: Size; readonly xStride: number };
-  readonly bPlace: { readonly bOffset: Size; readonly bStride: number };
-  readonly cPlace: { readonly cOffset: Size; readonly cStride: number };
-}
+import { gatePlace, loadChoice } from './ssd.ts';
+import type { SsdScan } from './ssd_chunk_shared.ts';
+import { outputOverrides, recordScores, SOFTWARE_TILE } from './ssd_chunk_shared.ts';
 
 /** Invocations of a workgroup of the carry pass. */
 const CARRY_WORKGROUP = 64;
-/** Workgroups below which tiles of the scores are made smaller. */
-const BUSY_WORKGROUPS = 256;
-
-/** For CPUs: half as long to compile as 8 x 8 sums, no slower, and one for all shapes. */
-const SOFTWARE_TILE: TileShape = { THREADS_M: 8, THREADS_N: 16, THREAD_ROWS: 8, THREAD_COLUMNS: 4 };
-
 /** 8 x 8 sums an invocation: 64 multiply-adds for 4 loads of 16 bytes from workgroup memory. `force: { tile }` is for tests. */
 function tileOf(recording: Recording, rows: number, columns: number): TileShape {
   if (recording.capabilities.software && recording.force['tile'] === undefined) return SOFTWARE_TILE;
@@ -54,32 +19,8 @@ function tileOf(recording: Recording, rows: number, columns: number): TileShape 
   return { THREADS_M: rows > 64 && !wide ? 16 : 8, THREADS_N: wide ? 16 : 8, THREAD_ROWS: 8, THREAD_COLUMNS: 8 };
 }
 
-/** The tile of the scores of chunks of Q tokens, of which there are `squares`. */
-export function scoreTile(recording: Recording, chunk: number, squares: Size): TileShape {
-  const forced = recording.force['tile'];
-  if (recording.capabilities.software && forced === undefined) return SOFTWARE_TILE;
-  const tiles = Math.ceil(chunk / 64);
-  // Smaller ones also skip more above the diagonal.
-  const few = ((tiles * (tiles + 1)) / 2) * maximumSize(squares) < BUSY_WORKGROUPS;
-  const size = forced === 'small' || (few && forced !== 'large') ? 4 : 8;
-  return { THREADS_M: 8, THREADS_N: 8, THREAD_ROWS: size, THREAD_COLUMNS: size };
-}
-
-/** Overrides of what happens to y last. */
-export function outputOverrides({ inputs: { D, z }, padded, packed }: SsdScan): {
-  readonly [name in 'HAS_SKIP' | 'SKIP_ELEMENTS' | 'HAS_GATE' | 'HAS_PADDING' | 'PACKED']: boolean;
-} {
-  return {
-    HAS_SKIP: D !== undefined,
-    SKIP_ELEMENTS: hasSkipElements(D),
-    HAS_GATE: z !== undefined,
-    HAS_PADDING: padded,
-    PACKED: packed,
-  };
-}
-
 /** Design `chunks`: what every chunk adds, the scores, the states that enter, the output; the first two side by side. */
-export function recordPasses(recording: Recording, scan: SsdScan, recordScores: () => void): void {
+export function recordPasses(recording: Recording, scan: SsdScan): void {
   const { inputs, sizes, length, chunk, chunks, rows, packed, table, steps, scores, state, y } = scan;
   const { x, B, C, D, z } = inputs;
   const { heads, headDim, stateSize } = sizes;
@@ -102,7 +43,7 @@ export function recordPasses(recording: Recording, scan: SsdScan, recordScores: 
     choices: loadChoice(...Object.values(xPlace), ...Object.values(bPlace), headDim, stateSize),
     workgroups: grid(stateTile, headDim, stateSize),
   });
-  recordScores();
+  recordScores(recording, scan);
   const carry = loadChoice(headDim * stateSize, state.offset, stateStride);
   const carryWidth = (carry.load ?? recording.choice(ssdChunkCarryShader, 'load')) === 'vec4' ? 4 : 1;
   const elements = heads * headDim * stateSize;

@@ -1,15 +1,13 @@
-import { ssdChunkCumsumShader } from '../generated/ssm/ssd_chunk_cumsum.ts';
-import { ssdChunkScoresShader } from '../generated/ssm/ssd_chunk_scores.ts';
 import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
-import { tileColumns, tileRows } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
 import { addSize, ceilDivSize, maximumSize, multiplySize } from '../core/size.ts';
 import type { SsdTensors, SsdTimeOptions } from './ssd.ts';
-import { loadChoice, requireSsd, requireWhole, timeLimits } from './ssd.ts';
-import type { SsdScan } from './ssd_chunk_passes.ts';
-import { recordPasses, scoreTile } from './ssd_chunk_passes.ts';
+import { requireSsd, requireWhole, timeLimits } from './ssd.ts';
+import { recordPasses } from './ssd_chunk_passes.ts';
+import type { SsdScan } from './ssd_chunk_shared.ts';
+import { recordCumsum } from './ssd_chunk_shared.ts';
 import { chooseDesign, LOOP_CHUNK, recordLoop } from './ssd_scan_loop.ts';
 
 /** `SsdTensors` with `...` = (B, L). Without `state` the scan begins at zeros. */
@@ -62,7 +60,7 @@ export function ssdChunkScan(
   options: SsdChunkScanOptions = {},
 ): SsdChunkScanResult {
   const kernel = 'ssdChunkScan';
-  const { x, dt, A, B, C, dtBias, sequenceIds, starts } = inputs;
+  const { x, B, C, sequenceIds, starts } = inputs;
   const [batch = 1, length = 1] = requireRank(kernel, 'x', x, ['B', 'L', 'H', 'P']);
   const sequences = starts === undefined ? batch : requireStarts(kernel, starts, batch);
   const sizes = requireSsd(kernel, inputs, [batch, length], ['B', 'L'], sequences);
@@ -89,39 +87,6 @@ export function ssdChunkScan(
   const steps = recording.scratch(`${kernel}.steps`, 'f32', [stepRows, heads, 3, chunk]);
   const scores = recording.scratch(`${kernel}.scores`, 'f32', [rows, groups, chunk, chunk]);
   const y = recording.scratch(`${kernel}.y`, 'f32', [batch, length, heads, headDim]);
-  const none = recording.placeholder();
-  const software = recording.capabilities.software;
-
-  recording.dispatch(ssdChunkCumsumShader, {
-    bindings: {
-      dt,
-      A,
-      dtBias: dtBias ?? none,
-      sequenceIds: sequenceIds ?? recording.placeholder('i32'),
-      starts: starts ?? recording.placeholder('u32'),
-      steps,
-    },
-    params: {
-      length,
-      chunks,
-      heads,
-      dtOffset: dt.offset,
-      dtStride: strideOfRows('dt', dt, 1),
-      sequences,
-      table,
-      ...limits,
-    },
-    overrides: {
-      CHUNK: chunk,
-      HAS_BIAS: dtBias !== undefined,
-      SOFTPLUS: options.dtSoftplus ?? true,
-      HAS_IDS: sequenceIds !== undefined,
-      PACKED: packed,
-    },
-    workgroups: [heads, rows],
-  });
-  const bPlace = { bOffset: B.offset, bStride: strideOfRows('B', B, 2) };
-  const cPlace = { cOffset: C.offset, cStride: strideOfRows('C', C, 2) };
   const scan: SsdScan = {
     inputs,
     sizes,
@@ -139,20 +104,11 @@ export function ssdChunkScan(
     stateStride: strideOfRows('state', state, 3),
     y,
     xPlace: { xOffset: x.offset, xStride: strideOfRows('x', x, 2) },
-    bPlace,
-    cPlace,
+    bPlace: { bOffset: B.offset, bStride: strideOfRows('B', B, 2) },
+    cPlace: { cOffset: C.offset, cStride: strideOfRows('C', C, 2) },
   };
-  const tile = scoreTile(recording, chunk, multiplySize(rows, groups));
-  const recordScores = (): void =>
-    recording.dispatch(ssdChunkScoresShader, {
-      // The cumulative sums are no operand: only the table behind them is.
-      bindings: { B, C, steps: packed ? steps : none, scores },
-      params: { length, chunks, chunkLength: chunk, groups, stateSize, ...bPlace, ...cPlace, table },
-      overrides: { ...tile, PACKED: packed, UNROLL: !software },
-      choices: loadChoice(...Object.values(bPlace), ...Object.values(cPlace), stateSize),
-      workgroups: [Math.ceil(chunk / tileRows(tile)) * Math.ceil(chunk / tileColumns(tile)), groups, rows],
-    });
-  (design === 'loop' ? recordLoop : recordPasses)(recording, scan, recordScores);
+  recordCumsum(recording, scan, options, limits);
+  (design === 'loop' ? recordLoop : recordPasses)(recording, scan);
   return { y, state };
 }
 

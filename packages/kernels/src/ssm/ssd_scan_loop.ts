@@ -7,8 +7,8 @@ import { addSize, maximumSize } from '../core/size.ts';
 import { joinColumns } from './ssd_join.ts';
 import type { SsdSizes } from './ssd.ts';
 import { gatePlace, loadChoice } from './ssd.ts';
-import type { SsdScan } from './ssd_chunk_passes.ts';
-import { outputOverrides } from './ssd_chunk_passes.ts';
+import type { SsdScan } from './ssd_chunk_shared.ts';
+import { outputOverrides, recordScores } from './ssd_chunk_shared.ts';
 
 /** Largest Q of the design `loop`: outputs of one workgroup stand in registers beside the state. */
 export const LOOP_CHUNK = 64;
@@ -50,11 +50,11 @@ export function chooseDesign(
 }
 
 /** Design `loop`: the scores beside the cumulative sums, then everything else in one dispatch. */
-export function recordLoop(recording: Recording, scan: SsdScan, recordScores: () => void): void {
+export function recordLoop(recording: Recording, scan: SsdScan): void {
   const { inputs, sizes, length, chunk, chunks, sequences, table, steps, scores, state, y } = scan;
   const { x, D, z } = inputs;
   const { heads, headDim, stateSize } = sizes;
-  recordScores();
+  recordScores(recording, scan);
   const [B, C] = joinColumns(recording, 'ssdChunkScan', [inputs.B, inputs.C], [2, 2]);
   const places = {
     ...scan.xPlace,
