@@ -54,7 +54,8 @@ export const PASSES: Readonly<Record<string, string>> = {
   'ssm/ssd_chunk_output': 'ssm/ssd_chunk_scan',
   'ssm/ssd_chunk_scores': 'ssm/ssd_chunk_scan',
   'ssm/ssd_chunk_state': 'ssm/ssd_chunk_scan',
-  'ssm/ssd_step_join': 'ssm/ssd_step',
+  'ssm/ssd_join': 'ssm/ssd_step',
+  'ssm/ssd_scan_loop': 'ssm/ssd_chunk_scan',
   'token/sample_slices': 'token/sample',
 };
 

@@ -59,6 +59,17 @@ fn stageW(block: u32, k: u32, rows: mat4x4<f32>) {
   tileW[at + 3u * width] = values[3];
 }
 
+// One block at one k, for operands whose memory runs along rows.
+fn putX(block: u32, k: u32, rows: vec4<f32>) {
+  let width = THREADS_M * THREAD_ROWS / 4u;
+  tileX[k * width + (block ^ swap(width, k))] = rows;
+}
+
+fn putW(block: u32, k: u32, rows: vec4<f32>) {
+  let width = THREADS_N * THREAD_COLUMNS / 4u;
+  tileW[k * width + (block ^ swap(width, k))] = rows;
+}
+
 fn addOuter(sums: ptr<function, mat4x4<f32>>, a: vec4<f32>, b: vec4<f32>) {
   (*sums)[0] += a.x * b;
   (*sums)[1] += a.y * b;
@@ -96,5 +107,18 @@ fn multiplyTiles(sums: ptr<function, Sums>, place: vec2<u32>) {
       multiplyOne(sums, place, k + 2u, swapX, swapW);
       multiplyOne(sums, place, k + 3u, swapX, swapW);
     }
+  }
+}
+
+// As multiplyTiles for the lower rows alone, where the upper ones are known to add nothing.
+fn multiplyLowerTiles(sums: ptr<function, Sums>, place: vec2<u32>) {
+  let xWidth = THREADS_M * THREAD_ROWS / 4u;
+  let wWidth = THREADS_N * THREAD_COLUMNS / 4u;
+  for (var k = 0u; k < TILE_K; k++) {
+    let lower = tileX[k * xWidth + ((THREADS_M + place.x) ^ swap(xWidth, k))];
+    let w = k * wWidth;
+    let swapW = swap(wWidth, k);
+    addOuter(&(*sums).lowerLeft, lower, tileW[w + (place.y ^ swapW)]);
+    if (THREAD_COLUMNS == 8u) { addOuter(&(*sums).lowerRight, lower, tileW[w + ((THREADS_N + place.y) ^ swapW)]); }
   }
 }

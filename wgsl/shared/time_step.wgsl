@@ -44,3 +44,10 @@ fn splitDecay(value: f32) -> vec2<f32> {
   let coarse = round(value * 256.0) / 256.0;
   return vec2(coarse, value - coarse);
 }
+
+// The step of a token that belongs to no sequence: below zero, which marks it, and too small to add anything.
+const PADDING_STEP: f32 = -1e-37;
+
+// Log decay of a token before which everything is forgotten: its exponential is 0 in f32, and a chunk of them adds up
+// without rounding.
+const RESET: f32 = -128.0;

@@ -16,10 +16,13 @@ struct Params {
   elements: u32,
   stateOffset: u32,
   stateStride: u32,
+  // Where the table begins in steps (with PACKED).
+  table: u32,
 }
 
 override WORKGROUP_SIZE: u32 = 64u;
 override HAS_STATE: bool = false;
+override PACKED: bool = false;
 
 @if(load_vec4) alias Value = vec4<f32>;
 @if(load_scalar) alias Value = f32;
@@ -29,35 +32,41 @@ override HAS_STATE: bool = false;
 const AHEAD: u32 = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-// (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step)
+// (B, chunks, H, 3, Q): dt, then cs in two parts (see shared/time_step); then the table of ssd_chunk_cumsum
 @group(0) @binding(1) var<storage, read> steps: array<f32>;
 // (B, chunks, H, P, N): what each chunk adds, then the state that enters it
 @group(0) @binding(2) var<storage, read_write> states: array<Value>;
-// (B, H, P, N), sequences stateStride apart: before the first token (where HAS_STATE), then after the last
+// (B or S, H, P, N), sequences stateStride apart: before the first token (where HAS_STATE), then after the last
 @group(0) @binding(3) var<storage, read_write> state: array<Value>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
   let element = invocation.x * WIDTH;
   if (element >= params.elements) { return; }
-  let batch = invocation.y;
   let head = element / params.headElements;
-  let own = (params.stateOffset + batch * params.stateStride + element) / WIDTH;
+  let own = (params.stateOffset + invocation.y * params.stateStride + element) / WIDTH;
+  var first = invocation.y * params.chunks;
+  var count = params.chunks;
+  if (PACKED) {
+    let at = params.table + 2u * (params.chunks + invocation.y);
+    first = u32(steps[at]);
+    count = u32(steps[at + 1u]);
+  }
   var carried = Value();
   if (HAS_STATE) { carried = state[own]; }
-  let stride = params.elements / WIDTH;
-  let start = (batch * params.chunks * params.elements + element) / WIDTH;
-  // Loaded AHEAD chunks at a time: a load does not move across the stores before it by itself.
-  for (var first = 0u; first < params.chunks; first += AHEAD) {
+  // Loaded AHEAD chunks at a time: loads do not move across the stores before them by themselves.
+  for (var start = 0u; start < count; start += AHEAD) {
     var added: array<Value, AHEAD>;
-    for (var n = 0u; n < AHEAD; n++) { added[n] = states[start + min(first + n, params.chunks - 1u) * stride]; }
     for (var n = 0u; n < AHEAD; n++) {
-      let chunk = first + n;
-      if (chunk < params.chunks) {
+      added[n] = states[((first + min(start + n, count - 1u)) * params.elements + element) / WIDTH];
+    }
+    for (var n = 0u; n < AHEAD; n++) {
+      if (start + n < count) {
+        let index = first + start + n;
         // Padding adds nothing to cs, so that its last entry is the whole chunk's, also of a partial one.
-        let step = ((batch * params.chunks + chunk) * params.heads + head) * 3u * params.chunkLength;
+        let step = (index * params.heads + head) * 3u * params.chunkLength;
         let total = steps[step + 2u * params.chunkLength - 1u] + steps[step + 3u * params.chunkLength - 1u];
-        states[start + chunk * stride] = carried;
+        states[(index * params.elements + element) / WIDTH] = carried;
         carried = exp(min(total, 0.0)) * carried + added[n];
       }
     }

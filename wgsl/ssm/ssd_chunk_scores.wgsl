@@ -1,14 +1,15 @@
 // scores[j, i] = sum_n B[j, n] C[i, n] for tokens j <= i of one chunk: shared by all heads of a group
 // Source: Transformers are SSMs, arXiv 2405.21060, section 6; the third of the passes of ssdChunkScan.
-// Work: one workgroup a (batch, chunk, group) and 64 x 64 tile; tiles above the diagonal or past the end do nothing.
-// Workgroup memory: 2 * 4 KiB of operands.
-// Barriers: those of multiplyTile around every 16 values of N.
-// Requirements: none; the vec4 loads need offsets, strides and N in multiples of 4.
+// Work: one workgroup a (batch, chunk, group) and tile (see shared/tile); tiles above the diagonal or past the end do
+//   nothing. Workgroup memory: 64 bytes a row and column of the tile: 8 KiB at 64 * 64.
+// Barriers: before a tile is staged (the last one has been read) and after (it is whole). The next tile is loaded to
+//   registers while this one is multiplied. Requirements: none; the vec4 loads need offsets, strides and N in multiples
+//   of 4.
 //! axis load: vec4 | scalar
-import package::shared::ssd_tile::{
-  Tile, TILE, DEPTH, QUADS, TILE_INVOCATIONS, tileRow, tileColumn, setLeftTransposed, setRightTransposed,
-  multiplyTile, firstOf
+import package::shared::tile::{
+  THREADS_M, THREADS_N, THREAD_ROWS, THREAD_COLUMNS, TILE_K, Sums, stageX, stageW, multiplyTiles, placeOf
 };
+import package::shared::rows::firstOf;
 
 struct Params {
   length: u32,
@@ -21,7 +22,11 @@ struct Params {
   bStride: u32,
   cOffset: u32,
   cStride: u32,
+  // Where the table begins in steps (with PACKED).
+  table: u32,
 }
+
+override PACKED: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (B, L, G, N), rows of groups bStride apart
@@ -30,12 +35,14 @@ struct Params {
 // (B, L, G, N), rows of groups cStride apart
 @if(load_vec4) @group(0) @binding(2) var<storage, read> C: array<vec4<f32>>;
 @if(load_scalar) @group(0) @binding(2) var<storage, read> C: array<f32>;
+// With PACKED: the table of ssd_chunk_cumsum
+@group(0) @binding(3) var<storage, read> steps: array<f32>;
 // (B, chunks, G, Q, Q), transposed: i is contiguous; entries with j > i are not defined
-@group(0) @binding(3) var<storage, read_write> scores: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> scores: array<vec4<f32>>;
 
-// 4 values from column n of a token's row; zeros beyond the row and beyond the sequence.
-fn loadB(row: u32, n: u32, token: u32) -> vec4<f32> {
-  if (n >= params.stateSize || token >= params.length) { return vec4(0.0); }
+// 4 values from column n of row `token` of a chunk; zeros beyond the row and beyond the chunk's `valid` tokens.
+fn loadB(row: u32, n: u32, token: u32, valid: u32) -> vec4<f32> {
+  if (n >= params.stateSize || token >= valid) { return vec4(0.0); }
   let at = row + token * params.bStride + n;
   @if(load_vec4) { return B[at / 4u]; }
   @if(load_scalar) {
@@ -45,8 +52,8 @@ fn loadB(row: u32, n: u32, token: u32) -> vec4<f32> {
   }
 }
 
-fn loadC(row: u32, n: u32, token: u32) -> vec4<f32> {
-  if (n >= params.stateSize || token >= params.length) { return vec4(0.0); }
+fn loadC(row: u32, n: u32, token: u32, valid: u32) -> vec4<f32> {
+  if (n >= params.stateSize || token >= valid) { return vec4(0.0); }
   let at = row + token * params.cStride + n;
   @if(load_vec4) { return C[at / 4u]; }
   @if(load_scalar) {
@@ -56,50 +63,74 @@ fn loadC(row: u32, n: u32, token: u32) -> vec4<f32> {
   }
 }
 
-fn storeScores(j: u32, i: u32, base: u32, value: vec4<f32>) {
+fn writeBlock(base: u32, j: u32, i: u32, sums: mat4x4<f32>) {
+  // Chunks are multiples of 16 long: four rows or columns lie inside one together or not at all.
   if (j >= params.chunkLength || i >= params.chunkLength) { return; }
-  scores[((base + j) * params.chunkLength + i) / 4u] = value;
+  let at = ((base + j) * params.chunkLength + i) / 4u;
+  let width = params.chunkLength / 4u;
+  scores[at] = sums[0];
+  scores[at + width] = sums[1];
+  scores[at + 2u * width] = sums[2];
+  scores[at + 3u * width] = sums[3];
 }
 
-@compute @workgroup_size(TILE_INVOCATIONS)
+@compute @workgroup_size(THREADS_N, THREADS_M)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let tiles = (params.chunkLength + TILE - 1u) / TILE;
-  let j0 = (workgroup.x / tiles) * TILE;
-  let i0 = (workgroup.x % tiles) * TILE;
+  let rows = THREADS_M * THREAD_ROWS;
+  let columns = THREADS_N * THREAD_COLUMNS;
+  let across = (params.chunkLength + columns - 1u) / columns;
+  let j0 = workgroup.x / across * rows;
+  let i0 = workgroup.x % across * columns;
   let group = workgroup.y;
-  let batch = workgroup.z / params.chunks;
-  let start = (workgroup.z % params.chunks) * params.chunkLength;
-  if (j0 > i0 || start + i0 >= params.length) { return; }
+  let start = workgroup.z % params.chunks * params.chunkLength;
+  var first = workgroup.z / params.chunks * params.length + start;
+  var valid = min(params.chunkLength, params.length - start);
+  if (PACKED) {
+    first = u32(steps[params.table + 2u * workgroup.z]);
+    valid = u32(steps[params.table + 2u * workgroup.z + 1u]);
+  }
+  if (j0 >= i0 + columns || i0 >= valid) { return; }
 
-  let first = batch * params.length;
   let bRow = params.bOffset + first * params.bStride + group * params.stateSize;
   let cRow = params.cOffset + first * params.cStride + group * params.stateSize;
-  var tile: Tile;
-  // The first 64 invocations stage B, the others C: each a block of 4 tokens by 4 values of N.
-  let block = local % 64u;
-  let quad = block % QUADS;
-  let inner = (block / QUADS) * 4u;
-  let slices = (params.stateSize + DEPTH - 1u) / DEPTH;
-  for (var slice = 0u; slice < slices; slice++) {
-    let n = slice * DEPTH + inner;
-    if (local < 64u) {
-      let t = start + j0 + quad * 4u;
-      setLeftTransposed(inner, quad, loadB(bRow, n, t), loadB(bRow, n, t + 1u), loadB(bRow, n, t + 2u), loadB(bRow, n, t + 3u));
-    } else {
-      let t = start + i0 + quad * 4u;
-      setRightTransposed(inner, quad, loadC(cRow, n, t), loadC(cRow, n, t + 1u), loadC(cRow, n, t + 2u), loadC(cRow, n, t + 3u));
+  // Blocks of four tokens by four values of N, at most one of B and one of C an invocation.
+  let k = local % 4u * 4u;
+  let xBlock = local / 4u;
+  let xStages = xBlock < rows / 4u;
+  let wBlock = (THREADS_M * THREADS_N - 1u - local) / 4u;
+  let wStages = wBlock < columns / 4u;
+  let wK = (THREADS_M * THREADS_N - 1u - local) % 4u * 4u;
+  let j = j0 + xBlock * 4u;
+  let i = i0 + wBlock * 4u;
+  let place = placeOf(local);
+  var sums: Sums;
+  var xs: mat4x4<f32>;
+  var ws: mat4x4<f32>;
+  let slices = (params.stateSize + TILE_K - 1u) / TILE_K;
+  for (var slice = 0u; slice <= slices; slice++) {
+    if (slice > 0u) {
+      workgroupBarrier();
+      if (xStages) { stageX(xBlock, k, xs); }
+      if (wStages) { stageW(wBlock, wK, ws); }
+      workgroupBarrier();
     }
-    multiplyTile(&tile, local);
+    if (slice < slices) {
+      let n = slice * TILE_K;
+      if (xStages) {
+        xs = mat4x4<f32>(loadB(bRow, n + k, j, valid), loadB(bRow, n + k, j + 1u, valid), loadB(bRow, n + k, j + 2u, valid), loadB(bRow, n + k, j + 3u, valid));
+      }
+      if (wStages) {
+        ws = mat4x4<f32>(loadC(cRow, n + wK, i, valid), loadC(cRow, n + wK, i + 1u, valid), loadC(cRow, n + wK, i + 2u, valid), loadC(cRow, n + wK, i + 3u, valid));
+      }
+    }
+    if (slice > 0u) { multiplyTiles(&sums, place); }
   }
 
   let base = (workgroup.z * params.groups + group) * params.chunkLength;
-  let i = i0 + tileColumn(local);
-  storeScores(j0 + tileRow(local, 0u), i, base, tile.r0);
-  storeScores(j0 + tileRow(local, 1u), i, base, tile.r1);
-  storeScores(j0 + tileRow(local, 2u), i, base, tile.r2);
-  storeScores(j0 + tileRow(local, 3u), i, base, tile.r3);
-  storeScores(j0 + tileRow(local, 4u), i, base, tile.r4);
-  storeScores(j0 + tileRow(local, 5u), i, base, tile.r5);
-  storeScores(j0 + tileRow(local, 6u), i, base, tile.r6);
-  storeScores(j0 + tileRow(local, 7u), i, base, tile.r7);
+  let row = j0 + place.x * 4u;
+  let column = i0 + place.y * 4u;
+  writeBlock(base, row, column, sums.upperLeft);
+  if (THREAD_ROWS == 8u) { writeBlock(base, row + 4u * THREADS_M, column, sums.lowerLeft); }
+  if (THREAD_COLUMNS == 8u) { writeBlock(base, row, column + 4u * THREADS_N, sums.upperRight); }
+  if (THREAD_ROWS == 8u && THREAD_COLUMNS == 8u) { writeBlock(base, row + 4u * THREADS_M, column + 4u * THREADS_N, sums.lowerRight); }
 }

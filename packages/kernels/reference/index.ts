@@ -21,7 +21,7 @@ export { causalConv1dStep, type CausalConv1dStepOptions } from './conv/causal_co
 
 export { ssdScan } from './ssm/ssd_scan.ts';
 export { ssdChunkScan, type SsdChunkScanOptions } from './ssm/ssd_chunk_scan.ts';
-export { ssdStep, type SsdStepOptions } from './ssm/ssd_step.ts';
+export { ssdStep, type SsdStepInputs, type SsdStepOptions } from './ssm/ssd_step.ts';
 export {
   mamba2DecodeStep,
   type Mamba2DecodeStepInputs,

@@ -33,6 +33,9 @@ interface Sizes {
   readonly stateSize: number;
 }
 
+type Design = 'chunks' | 'loop';
+const DESIGNS: readonly Design[] = ['chunks', 'loop'];
+
 type Values = HostTensor & { data: Float32Array };
 
 interface Inputs {
@@ -43,7 +46,10 @@ interface Inputs {
   readonly C: Values;
   readonly dtBias?: Values;
   readonly D?: Values;
+  readonly z?: Values;
   readonly state?: Values;
+  readonly sequenceIds?: HostTensor;
+  readonly starts?: HostTensor;
 }
 
 const values = (data: Float32Array, ...shape: number[]): Values => ({ data, shape, dtype: 'f32' });
@@ -80,7 +86,12 @@ const expectedOf = (inputs: Inputs, sizes: Sizes, options: object = {}): ReturnT
 async function expectScan(
   inputs: Inputs,
   sizes: Sizes,
-  options: { chunkLength?: number; dtSoftplus?: boolean; dtLimits?: readonly [number, number] },
+  options: {
+    chunkLength?: number;
+    design?: Design;
+    dtSoftplus?: boolean;
+    dtLimits?: readonly [number, number];
+  },
   force: { [axis: string]: string } = {},
 ): Promise<void> {
   const result = await run(device, ssdChunkScan, inputs as never, options, { force, executor });
@@ -94,11 +105,14 @@ async function expectScan(
 
 const small = { batch: 1, heads: 2, headDim: 16, groups: 1, stateSize: 16 };
 
-describe.each([16, 32, 64, 128, 256])('ssdChunkScan in chunks of %i', (chunkLength) => {
+describe.each([
+  ...[16, 32, 64, 128, 256].map((chunkLength) => ({ design: 'chunks' as const, chunkLength })),
+  ...[16, 48, 64].map((chunkLength) => ({ design: 'loop' as const, chunkLength })),
+])('ssdChunkScan %o', ({ design, chunkLength }) => {
   const lengths = new Set([1, chunkLength - 1, chunkLength, chunkLength + 1, 3 * chunkLength + 5]);
   it.each([...lengths])('%i tokens', async (length) => {
     const sizes = { ...small, batch: length < 100 ? 2 : 1, length };
-    await expectScan(draw(sizes, [-16, -1], length % 2 === 1), sizes, { chunkLength });
+    await expectScan(draw(sizes, [-16, -1], length % 2 === 1), sizes, { design, chunkLength });
   });
 });
 
@@ -116,12 +130,14 @@ describe.each([{ load: 'vec4' }, { load: 'scalar' }])('ssdChunkScan %o', (force)
     [1, 65, 1, 1],
   ])('%i heads of %i, %i groups, state %i', async (heads, headDim, groups, stateSize) => {
     const sizes = { batch: 2, length: 41, heads, headDim, groups, stateSize };
-    await expectScan(draw(sizes), sizes, { chunkLength: 32 }, force);
-    await expectScan(draw(sizes, [-0.1, 0], false), sizes, { chunkLength: 64 }, force);
+    for (const design of DESIGNS) {
+      await expectScan(draw(sizes), sizes, { design, chunkLength: 32 }, force);
+    }
+    await expectScan(draw(sizes, [-0.1, 0]), sizes, { design: 'chunks', chunkLength: 64 }, force);
   });
 });
 
-describe('ssdChunkScan', () => {
+describe.each(DESIGNS)('ssdChunkScan, %s', (design) => {
   // (d_state, head_dim, n_head, n_group, n_tok, n_seq) of llama.cpp's SSM_SCAN cases, with fewer heads and tokens.
   it.each([
     [16, 1, 64, 1, 32, 4],
@@ -131,7 +147,7 @@ describe('ssdChunkScan', () => {
     [128, 80, 2, 1, 150, 1],
   ])('the shape %i, %i, %i, %i, %i, %i of llama.cpp', async (stateSize, headDim, heads, groups, length, batch) => {
     const sizes = { batch, length, heads, headDim, groups, stateSize };
-    await expectScan(draw(sizes), sizes, {});
+    await expectScan(draw(sizes), sizes, { design });
   });
 
   it('stays finite and right under extreme decays', async () => {
@@ -143,14 +159,14 @@ describe('ssdChunkScan', () => {
       A: values(Float32Array.of(-16, -300, -2000, -1e-4), 4),
       dt: values(random.normals(150 * 4, 6), 1, 150, 4),
     };
-    await expectScan(strong, sizes, { chunkLength: 128 });
-    await expectScan(strong, sizes, { chunkLength: 64, dtLimits: [0.001, 50] });
+    await expectScan(strong, sizes, { design, chunkLength: 128 });
+    await expectScan(strong, sizes, { design, chunkLength: 64, dtLimits: [0.001, 50] });
   });
 
   it('clamps dt and takes it as it is', async () => {
     const sizes = { ...small, length: 40 };
     const inputs = draw(sizes);
-    await expectScan(inputs, sizes, { chunkLength: 32, dtLimits: [0.01, 0.03] });
+    await expectScan(inputs, sizes, { design, chunkLength: 32, dtLimits: [0.01, 0.03] });
     const dt = values(
       inputs.dt.data.map((raw) => Math.exp(raw)),
       1,
@@ -159,7 +175,7 @@ describe('ssdChunkScan', () => {
     );
     const { dtBias, ...rest } = inputs;
     expect(dtBias).toBeDefined();
-    await expectScan({ ...rest, dt }, sizes, { chunkLength: 32, dtSoftplus: false });
+    await expectScan({ ...rest, dt }, sizes, { design, chunkLength: 32, dtSoftplus: false });
   });
 
   it('carries the state from call to call and on to ssdStep', async () => {
@@ -193,7 +209,7 @@ describe('ssdChunkScan', () => {
       [21, 46],
     ] as const) {
       const given = { ...part(start, end), state };
-      const result = (await run(device, ssdChunkScan, given as never, { chunkLength: 16 }, { executor })) as {
+      const result = (await run(device, ssdChunkScan, given as never, { design, chunkLength: 16 }, { executor })) as {
         y: Values;
         state: Values;
       };
@@ -233,10 +249,9 @@ describe('ssdChunkScan', () => {
       D: recording.external('D', 'f32', [2]),
       state: recording.external('state', 'f32', [1, 2, 16, 16]),
     };
-    recording.keep('y', ssdChunkScan(recording, refs, { chunkLength: 32 }).y);
-    expect(recording.dispatches.length).toBe(5);
-    // Chunk states and scores side by side.
-    expect(stagesOf(recording.dispatches)).toEqual([0, 1, 1, 2, 3]);
+    recording.keep('y', ssdChunkScan(recording, refs, { design, chunkLength: 32 }).y);
+    // Chunk states and scores side by side; in a loop cumulative sums and scores, and a copy of B and C before the last.
+    expect(stagesOf(recording.dispatches)).toEqual(design === 'chunks' ? [0, 1, 1, 2, 3] : [0, 0, 0, 1]);
     const plan = await executor.compile(recording);
     for (const now of [70, 1, 31, 32, 33, 64]) {
       const inputs = draw({ ...sizes, length: now });
@@ -274,13 +289,16 @@ describe('ssdChunkScan', () => {
     const wide = 2 * inner + 2 * state + heads;
     const given = draw(sizes);
     const projection = new Random(8).normals(batch * length * wide);
-    const { x, dt, B, C, ...rest } = given;
+    const { x, dt, B, C, ...shared } = given;
+    const rest = { ...shared, D: values(new Random(3).normals(inner), heads, headDim) };
+    const z = values(new Random(4).normals(batch * length * inner), batch, length, heads, headDim);
     const put = (tensor: Values, at: number): void => {
       const width = tensor.data.length / (batch * length);
       for (let row = 0; row < batch * length; row++) {
         projection.set(tensor.data.subarray(row * width, (row + 1) * width), row * wide + at);
       }
     };
+    put(z, 0);
     put(x, inner);
     put(B, 2 * inner);
     put(C, 2 * inner + state);
@@ -292,12 +310,13 @@ describe('ssdChunkScan', () => {
         recording,
         {
           ...tensors,
+          z: view(0, inner, heads, headDim),
           x: view(inner, 2 * inner, heads, headDim),
           B: view(2 * inner, 2 * inner + state, groups, stateSize),
           C: view(2 * inner + state, 2 * inner + 2 * state, groups, stateSize),
           dt: view(wide - heads, wide, heads),
         } as never,
-        { chunkLength: 16 },
+        { design, chunkLength: 16 },
       );
     };
     const result = (await run(
@@ -309,9 +328,131 @@ describe('ssdChunkScan', () => {
         executor,
       },
     )) as unknown as { y: Values; state: Values };
-    const expected = expectedOf(given, sizes);
+    const expected = expectedOf({ ...given, ...rest, z }, sizes);
     expectClose(result.y.data, expected.y, TOLERANCE);
     expectClose(result.state.data, expected.state, TOLERANCE);
+  });
+
+  it('keeps sequences of a row apart by their ids, and padding out of them', async () => {
+    const sizes = { ...small, batch: 2, length: 53 };
+    // Changes inside a chunk of 16, at its ends and from token to token; padding before, between and behind.
+    const rows = [
+      [5, 11, 16, 17, 18, 40, 53],
+      [3, 16, 32, 33, 44, 50, 53],
+    ];
+    const ids = rows.flatMap((ends, row) =>
+      Array.from({ length: 53 }, (_, token) => {
+        const run = ends.findIndex((end) => token < end);
+        return (row === 0 ? [7, 8, 9, 3, 9, -1, 4] : [-1, 0, 1, -3, 1, 2, -1])[run] ?? 0;
+      }),
+    );
+    const sequenceIds = { data: Int32Array.from(ids), shape: [2, 53], dtype: 'i32' } as const;
+    const z = values(new Random(6).normals(2 * 53 * 32), 2, 53, 2, 16);
+    await expectScan({ ...draw(sizes), z, sequenceIds }, sizes, { design, chunkLength: 16 });
+    await expectScan({ ...draw(sizes, [-0.1, 0]), z, sequenceIds }, sizes, { design, chunkLength: 64 });
+  });
+
+  // As test_chunk_state_varlen of mamba_ssm: lengths of all kinds one after another, here also 0, and padding behind.
+  it.each([
+    ['few', [40, 0, 17, 16, 15, 1, 0], 4],
+    ['one', [33], 0],
+    ['many', Array.from({ length: 19 }, (_, i) => (i * 7) % 23), 21],
+  ])('packs %s sequences with states of their own', async (_, lengths, behind) => {
+    const starts = [0];
+    for (const length of lengths) starts.push((starts.at(-1) ?? 0) + length);
+    const length = (starts.at(-1) ?? 0) + behind;
+    const sizes = { batch: 1, length, heads: 4, headDim: 16, groups: 2, stateSize: 16 };
+    const { state, ...inputs } = draw(sizes);
+    expect(state).toBeDefined();
+    const packed = {
+      ...inputs,
+      starts: { data: Uint32Array.from(starts), shape: [starts.length], dtype: 'u32' },
+    } as const;
+    await expectScan(packed, sizes, { design, chunkLength: 16 });
+    const states = values(new Random(5).normals(lengths.length * 4 * 256), lengths.length, 4, 16, 16);
+    const ids = lengths.flatMap((count, s) => Array<number>(count).fill(s)).concat(Array<number>(behind).fill(-1));
+    // A sequence may be two, and its first token padding: both by ids.
+    ids[0] = -1;
+    ids[20] = 99;
+    const sequenceIds = { data: Int32Array.from(ids), shape: [1, length], dtype: 'i32' } as const;
+    await expectScan({ ...packed, state: states, sequenceIds }, sizes, { design, chunkLength: 32 });
+  });
+
+  it('packs sequences in a row of any length', async () => {
+    const length = namedSize('length', 60);
+    const recording = new Record(device.capabilities);
+    const refs = {
+      x: recording.external('x', 'f32', [1, length, 2, 16]),
+      dt: recording.external('dt', 'f32', [1, length, 2]),
+      A: recording.external('A', 'f32', [2]),
+      B: recording.external('B', 'f32', [1, length, 1, 16]),
+      C: recording.external('C', 'f32', [1, length, 1, 16]),
+      dtBias: recording.external('dtBias', 'f32', [2]),
+      D: recording.external('D', 'f32', [2]),
+      starts: recording.external('starts', 'u32', [3]),
+    };
+    const { y, state } = ssdChunkScan(recording, refs, { design, chunkLength: 16 });
+    recording.keep('y', y);
+    recording.keep('state', state);
+    const plan = await executor.compile(recording);
+    for (const [now, middle] of [
+      [60, 31],
+      [32, 16],
+      [2, 1],
+    ] as const) {
+      const sizes = { ...small, length: now };
+      const starts = { data: Uint32Array.of(0, middle, now), shape: [3], dtype: 'u32' } as const;
+      const { state: none, ...drawn } = draw(sizes);
+      expect(none).toBeDefined();
+      const inputs = { ...drawn, starts };
+      const tensors = Object.fromEntries(
+        Object.entries(inputs as { [name: string]: HostTensor }).map(([name, value]) => {
+          if (value.shape.length < 3) return [name, device.upload(name, value)];
+          const data = new Float32Array((value.data.length / now) * 60).fill(NaN);
+          data.set(value.data);
+          return [name, device.upload(name, { data, shape: [1, 60, ...value.shape.slice(2)], dtype: 'f32' })];
+        }),
+      );
+      plan.bind(tensors).submit({ length: now });
+      const expected = expectedOf(inputs, sizes);
+      expectClose((await device.read(plan.output('y'))).data.subarray(0, now * 32), expected.y, TOLERANCE);
+      expectClose((await device.read(plan.output('state'))).data, expected.state, TOLERANCE);
+      for (const tensor of Object.values(tensors)) tensor.dispose();
+    }
+    plan.dispose();
+  });
+});
+
+// On a CPU another tile is chosen: these are what GPUs get, of all three forms.
+describe.each([{ tile: 'large' }, { tile: 'small' }])('ssdChunkScan %o', (force) => {
+  it.each([
+    [150, 128, 2, 64, 128],
+    [70, 64, 1, 16, 72],
+  ])('%i tokens in chunks of %i, %i heads of %i, state %i', async (length, chunkLength, heads, headDim, stateSize) => {
+    const sizes = { batch: 1, length, heads, headDim, groups: 1, stateSize };
+    await expectScan(draw(sizes), sizes, { design: 'chunks', chunkLength }, force);
+  });
+});
+
+describe('ssdChunkScan', () => {
+  it('takes the design that is asked for before the one that is forced', () => {
+    const passes = (given: object, force: { [axis: string]: string }, stateSize = 16): number => {
+      const recording = new Record(device.capabilities, { force });
+      const tensor = (name: string, ...shape: number[]): TensorRef => recording.external(name, 'f32', shape);
+      const wide = recording.external('wide', 'f32', [4, 2 * stateSize]);
+      const half = (from: number): TensorRef => reshape(columns(wide, from, from + stateSize), [1, 4, 1, stateSize]);
+      const inputs = { x: tensor('x', 1, 4, 2, 16), dt: tensor('dt', 1, 4, 2), A: tensor('A', 2) };
+      ssdChunkScan(recording, { ...inputs, B: half(0), C: half(stateSize) }, given);
+      return recording.dispatches.length;
+    };
+    expect(passes({}, {})).toBe(5);
+    expect(passes({}, { design: 'loop' })).toBe(3);
+    expect(passes({ design: 'chunks' }, { design: 'loop' })).toBe(5);
+    expect(passes({ design: 'loop' }, {}, 256)).toBe(3);
+    // A state that does not fit registers.
+    expect(passes({}, { design: 'loop' }, 260)).toBe(5);
+    expect(() => passes({ design: 'loop' }, {}, 260)).toThrow(ArgumentError);
+    expect(() => passes({ design: 'spiral' }, {})).toThrow(ArgumentError);
   });
 
   it('refuses wrong shapes and options', async () => {
@@ -323,7 +464,22 @@ describe('ssdChunkScan', () => {
     await expect(refused({}, { chunkLength: 512 })).rejects.toThrow(ArgumentError);
     await expect(refused({}, { dtLimits: [1, 0] })).rejects.toThrow(ArgumentError);
     await expect(refused({ A: values(new Float32Array(3), 3) })).rejects.toThrow(ShapeError);
-    await expect(refused({ D: values(new Float32Array(32), 2, 16) })).rejects.toThrow(ShapeError);
+    await expect(refused({ D: values(new Float32Array(32), 16, 2) })).rejects.toThrow(ShapeError);
+    await expect(refused({ z: values(new Float32Array(128), 1, 8, 16) })).rejects.toThrow(ShapeError);
+    const ids = (...shape: number[]): HostTensor => ({ data: new Int32Array(16), shape, dtype: 'i32' });
+    await expect(refused({ sequenceIds: ids(2, 8) })).rejects.toThrow(ShapeError);
+    await expect(refused({ sequenceIds: values(new Float32Array(8), 1, 8) })).rejects.toThrow(ShapeError);
+    const starts = (...data: number[]): HostTensor => ({
+      data: Uint32Array.from(data),
+      shape: [data.length],
+      dtype: 'u32',
+    });
+    await expect(refused({ starts: starts(0) })).rejects.toThrow(ArgumentError);
+    await expect(refused({ starts: ids(16) })).rejects.toThrow(ShapeError);
+    // One state of every sequence.
+    await expect(refused({ starts: starts(0, 4, 8) })).rejects.toThrow(ShapeError);
+    const two = draw({ ...sizes, batch: 2 });
+    await expect(refused({ ...two, starts: starts(0, 4, 8) })).rejects.toThrow(ArgumentError);
     await expect(refused({ B: values(new Float32Array(8 * 32), 1, 8, 2, 16) })).rejects.toThrow(ShapeError);
     const three = values(new Float32Array(8 * 48), 1, 8, 3, 16);
     await expect(refused({ B: three, C: three })).rejects.toThrow(ArgumentError);

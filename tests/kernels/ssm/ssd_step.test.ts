@@ -1,9 +1,18 @@
 import type { HostTensor, Recording, TensorRef } from '@mambalab/kernels';
-import { ArgumentError, columns, Executor, reshape, run, ShapeError, ssdStep } from '@mambalab/kernels';
+import {
+  ArgumentError,
+  columns,
+  Executor,
+  Recording as Recorder,
+  reshape,
+  run,
+  ShapeError,
+  ssdStep,
+} from '@mambalab/kernels';
 import { softplus, ssdStep as reference } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
-import { expectClose, Random } from '../../support/numbers.ts';
+import { expectClose, expectSameBits, Random } from '../../support/numbers.ts';
 
 const device = await openTestDevice();
 const executor = new Executor(device, { poison: true });
@@ -22,7 +31,9 @@ interface StepInputs {
   readonly C: TensorRef;
   readonly dtBias?: TensorRef;
   readonly D?: TensorRef;
+  readonly z?: TensorRef;
   readonly state: TensorRef;
+  readonly slots?: TensorRef;
 }
 
 interface StepOptions {
@@ -42,7 +53,7 @@ function draw(
   headDim: number,
   groups: number,
   stateSize: number,
-): { [K in keyof StepInputs]-?: Values } {
+): { [K in keyof Omit<StepInputs, 'z' | 'slots'>]-?: Values } {
   const random = new Random(batch * 7919 + heads * 131 + headDim * 17 + stateSize);
   return {
     x: values(random.normals(batch * heads * headDim), batch, heads, headDim),
@@ -139,10 +150,11 @@ describe('ssdStep', () => {
     const used = heads % 2 === 0 ? groups : 1;
     const inner = heads * headDim;
     const width = used * stateSize;
-    const wide = inner + 2 * width + heads;
+    const wide = 2 * inner + 2 * width + heads;
+    const z = values(new Random(5).normals(2 * inner), 2, heads, headDim);
     const projection = new Float32Array(2 * wide);
     for (const row of [0, 1]) {
-      const parts = [x, B, C, dt].flatMap(({ data }) => [
+      const parts = [x, B, C, dt, z].flatMap(({ data }) => [
         ...data.subarray((row * data.length) / 2, ((row + 1) * data.length) / 2),
       ]);
       projection.set(parts, row * wide);
@@ -162,7 +174,8 @@ describe('ssdStep', () => {
           x: view(0, inner, heads, headDim),
           B: view(inner, inner + width, used, stateSize),
           C: view(inner + width, inner + 2 * width, used, stateSize),
-          dt: view(inner + 2 * width, wide, heads),
+          dt: view(inner + 2 * width, wide - inner, heads),
+          z: view(wide - inner, wide, heads, headDim),
         },
         {},
       );
@@ -171,9 +184,59 @@ describe('ssdStep', () => {
       executor,
     });
     const sizes = { batch: 2, heads, headDim, groups: used, stateSize, dtSoftplus: true };
-    const expected = reference(hostOf({ x, dt, B, C, ...rest }), sizes);
+    const expected = reference(hostOf({ x, dt, B, C, z, ...rest }), sizes);
     expectClose(result.y.data, expected.y, TOLERANCE);
     expectClose(result.state.data, expected.state, TOLERANCE);
+  });
+
+  // As selective_state_update's test of batch indices: a tenth of the states in use, half of the sequences padding.
+  it.each([
+    ['vec4', 16],
+    ['scalar', 6],
+  ])('takes states from slots and leaves the others alone, %s', async (_, stateSize) => {
+    const [batch, heads, headDim, states] = [6, 4, 3, 30];
+    const inputs = draw(batch, heads, headDim, 2, stateSize);
+    const random = new Random(12);
+    const full = {
+      ...inputs,
+      D: values(random.normals(heads * headDim), heads, headDim),
+      z: values(random.normals(batch * heads * headDim, 2), batch, heads, headDim),
+      state: values(random.normals(states * heads * headDim * stateSize), states, heads, headDim, stateSize),
+      slots: { data: Int32Array.of(7, -1, 0, 29, 30, -5), shape: [batch], dtype: 'i32' } as const,
+    };
+    const result = await run(device, step, full, {}, { executor });
+    const expected = reference(hostOf(full), { batch, heads, headDim, groups: 2, stateSize, dtSoftplus: true });
+    expectClose(result.y.data, expected.y, TOLERANCE);
+    expectClose(result.state.data, expected.state, TOLERANCE);
+    const used = new Set([0, 7, 29]);
+    const size = heads * headDim * stateSize;
+    for (let slot = 0; slot < states; slot++) {
+      const part = (data: ArrayLike<number>): number[] => Array.from(data).slice(slot * size, (slot + 1) * size);
+      if (!used.has(slot)) expectSameBits(part(result.state.data), part(full.state.data));
+    }
+  });
+
+  it('serves 64 sequences in one dispatch', async () => {
+    const inputs = draw(64, 1, 8, 1, 16);
+    const result = await run(device, step, inputs, {}, { executor });
+    const sizes = { batch: 64, heads: 1, headDim: 8, groups: 1, stateSize: 16, dtSoftplus: true };
+    expectClose(result.y.data, reference(hostOf(inputs), sizes).y, TOLERANCE);
+    const recording = new Recorder(device.capabilities);
+    const xBC = recording.external('xBC', 'f32', [64, 40]);
+    const zdt = recording.external('zdt', 'f32', [64, 9]);
+    const vector = (name: string): TensorRef => recording.external(name, 'f32', [1]);
+    ssdStep(recording, {
+      x: reshape(columns(xBC, 0, 8), [64, 1, 8]),
+      B: reshape(columns(xBC, 8, 24), [64, 1, 16]),
+      C: reshape(columns(xBC, 24, 40), [64, 1, 16]),
+      z: reshape(columns(zdt, 0, 8), [64, 1, 8]),
+      dt: columns(zdt, 8, 9),
+      A: vector('A'),
+      D: recording.external('D', 'f32', [1, 8]),
+      state: recording.external('state', 'f32', [80, 1, 8, 16]),
+      slots: recording.external('slots', 'i32', [64]),
+    });
+    expect(recording.dispatches.length).toBe(1);
   });
 
   it('refuses wrong shapes and options', async () => {
@@ -184,5 +247,12 @@ describe('ssdStep', () => {
     await expect(refused({ state: values(new Float32Array(2 * 2 * 8 * 8), 2, 2, 8, 8) })).rejects.toThrow(ShapeError);
     await expect(refused({ dt: values(new Float32Array(6), 2, 3) })).rejects.toThrow(ShapeError);
     await expect(refused({ C: values(new Float32Array(64), 2, 2, 16) })).rejects.toThrow(ShapeError);
+    await expect(refused({ z: values(new Float32Array(16), 2, 8) })).rejects.toThrow(ShapeError);
+    await expect(refused({ D: values(new Float32Array(16), 8, 2) })).rejects.toThrow(ShapeError);
+    await expect(refused({ slots: values(new Float32Array(2), 2) })).rejects.toThrow(ShapeError);
+    const three = { data: new Int32Array(3), shape: [3], dtype: 'i32' };
+    await expect(refused({ slots: three })).rejects.toThrow(ShapeError);
+    // More states than sequences make sense with slots alone.
+    await expect(refused({ state: values(new Float32Array(3 * 256), 3, 2, 8, 16) })).rejects.toThrow(ShapeError);
   });
 });

@@ -19,7 +19,7 @@ import { moeRouteBench } from './moe/moe_route.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
 import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
-import { ssdChunkScanBench } from './ssm/ssd_chunk_scan.bench.ts';
+import { ssdChunkScanBench, ssdScanLoopBench, ssdScanMatrixBench } from './ssm/ssd_chunk_scan.bench.ts';
 import { ssdStepBench } from './ssm/ssd_step.bench.ts';
 import { advanceBench } from './token/advance.bench.ts';
 import { embedBench } from './token/embed.bench.ts';
@@ -43,6 +43,8 @@ export const kernelBenches: readonly KernelBench[] = [
   causalConv1dBench,
   causalConv1dStepBench,
   ssdChunkScanBench,
+  ssdScanLoopBench,
+  ssdScanMatrixBench,
   ssdStepBench,
   mamba2DecodeStepBench,
   ropeBench,

@@ -1,5 +1,5 @@
 import { Reals, zeros } from '../arrays.ts';
-import { skipAndGate, ssdArrays, type SsdInputs, type SsdOptions, type SsdResult } from '../ssd.ts';
+import { scanSequences, skipAndGate, ssdArrays, type SsdInputs, type SsdOptions, type SsdResult } from '../ssd.ts';
 
 export interface SsdChunkScanOptions extends SsdOptions {
   /** Q; the last chunk may be shorter. */
@@ -29,6 +29,8 @@ function segsum(a: Reals): Reals {
  * Shapes as `ssdScan`. Source: *Transformers are SSMs* (arXiv 2405.21060), listing 1, `ssd_minimal_discrete`.
  */
 export function ssdChunkScan(inputs: SsdInputs, options: SsdChunkScanOptions): SsdResult {
+  if (inputs.sequenceIds !== undefined || inputs.starts !== undefined)
+    return scanSequences(inputs, options, ssdChunkScan);
   const { batch, length, heads, headDim, groups, stateSize, chunkLength } = options;
   const arrays = ssdArrays(inputs, options);
   const { x, dt, A, B, C, state } = arrays;
@@ -64,7 +66,7 @@ export function ssdChunkScan(inputs: SsdInputs, options: SsdChunkScanOptions): S
         }
         for (let p = 0; p < headDim; p++) {
           const index = token(start + i) + p;
-          y.set(index, skipAndGate(arrays, h, index, mixed.at(p)));
+          y.set(index, skipAndGate(arrays, index, mixed.at(p)));
         }
       }
       for (let p = 0; p < headDim; p++) {

@@ -1,16 +1,17 @@
 import { zeros } from '../arrays.ts';
-import { skipAndGate, ssdArrays, type SsdInputs, type SsdOptions, type SsdResult } from '../ssd.ts';
+import { scanSequences, skipAndGate, ssdArrays, type SsdInputs, type SsdOptions, type SsdResult } from '../ssd.ts';
 
 /**
  * The state-space recurrence of Mamba-2, token after token: with g = floor(h G / H) and dt the biased, softplussed,
  * clamped step,
  *
  *     S[b, h, p, n] = exp(dt A[h]) S[b, h, p, n] + dt x[b, l, h, p] B[b, l, g, n]
- *     y[b, l, h, p] = (sum_n S[b, h, p, n] C[b, l, g, n] + D[h] x[b, l, h, p]) * silu(z[b, l, h, p])
+ *     y[b, l, h, p] = (sum_n S[b, h, p, n] C[b, l, g, n] + D[h, p] x[b, l, h, p]) * silu(z[b, l, h, p])
  *
  * Source: *Transformers are SSMs* (arXiv 2405.21060), the recurrent form of SSD; `selective_state_update_ref`.
  */
 export function ssdScan(inputs: SsdInputs, options: SsdOptions): SsdResult {
+  if (inputs.sequenceIds !== undefined || inputs.starts !== undefined) return scanSequences(inputs, options, ssdScan);
   const { batch, length, heads, headDim, groups, stateSize } = options;
   const arrays = ssdArrays(inputs, options);
   const { x, dt, A, B, C, state } = arrays;
@@ -30,7 +31,7 @@ export function ssdScan(inputs: SsdInputs, options: SsdOptions): SsdResult {
             state.set(row + n, next);
             sum += next * C.at(group + n);
           }
-          y.set(token, skipAndGate(arrays, h, token, sum));
+          y.set(token, skipAndGate(arrays, token, sum));
         }
       }
     }

@@ -1,5 +1,6 @@
 import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
 import type { TensorRef } from '../core/recording.ts';
+import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
 
 /** How a raw time step becomes the step of the recurrence: `dt = clamp(softplus(dt + dtBias), low, high)`. */
@@ -24,8 +25,10 @@ export interface SsdTensors {
   readonly C: TensorRef;
   /** (H), added to dt */
   readonly dtBias?: TensorRef;
-  /** (H), the skip weight */
+  /** (H) or (H, P), the skip weight */
   readonly D?: TensorRef;
+  /** (..., H, P), the gate: y is multiplied by silu(z); rows of heads may be strided */
+  readonly z?: TensorRef;
   /** (B, H, P, N), updated in place */
   readonly state?: TensorRef;
 }
@@ -45,17 +48,19 @@ const MAX_F32 = 3.4028234663852886e38;
  * Checks dtypes and shapes against each other.
  *
  * @param sequence the leading dimensions, (B, L) or (B), with their letters
+ * @param states number of states: B, or how many there are to choose from
  */
 export function requireSsd(
   kernel: string,
   tensors: SsdTensors,
   sequence: readonly Size[],
   letters: readonly string[],
+  states: Size = sequence[0] ?? 1,
 ): SsdSizes {
-  for (const [name, tensor] of Object.entries(tensors) as [string, TensorRef | undefined][]) {
+  const { x, B, C, dt, A, dtBias, D, z, state } = tensors;
+  for (const [name, tensor] of Object.entries({ x, B, C, dt, A, dtBias, D, z, state })) {
     if (tensor !== undefined) requireDtype(kernel, name, tensor, 'f32');
   }
-  const { x, B, C, dt, A, dtBias, D, state } = tensors;
   const xShape = requireRank(kernel, 'x', x, [...letters, 'H', 'P']);
   const bShape = requireRank(kernel, 'B', B, [...letters, 'G', 'N']);
   const heads = requireStatic(kernel, 'H', xShape[letters.length]);
@@ -76,11 +81,29 @@ export function requireSsd(
     ['D', D],
   ] as const) {
     if (vector === undefined) continue;
-    requireShape(kernel, name, vector, [heads]);
-    requireArgument(vector.offset === 0, `${kernel}: '${name}' is a part of a tensor.`, 'Give a tensor of its own.');
+    requireShape(kernel, name, vector, name === 'D' && hasSkipElements(D) ? [heads, headDim] : [heads]);
+    requireWhole(kernel, name, vector);
   }
-  if (state !== undefined) requireShape(kernel, 'state', state, [sequence[0] ?? 1, heads, headDim, stateSize]);
+  if (z !== undefined) requireShape(kernel, 'z', z, [...sequence, heads, headDim]);
+  if (state !== undefined) requireShape(kernel, 'state', state, [states, heads, headDim, stateSize]);
   return { heads, headDim, groups, stateSize };
+}
+
+/** Whether the skip weight is one of every element, not of every head. */
+export const hasSkipElements = (D: TensorRef | undefined): boolean => D?.shape.length === 2;
+
+/** @throws ArgumentError unless the tensor begins where its storage does and has no gaps */
+export function requireWhole(kernel: string, name: string, tensor: TensorRef): void {
+  requireArgument(
+    tensor.offset === 0 && (tensor.shape.length === 1 || tensor.rowStride === tensor.rowWidth),
+    `${kernel}: '${name}' is a part of a tensor.`,
+    'Give a tensor of its own.',
+  );
+}
+
+/** The strides of z, which is optional. */
+export function gatePlace(z: TensorRef | undefined): { readonly zOffset: Size; readonly zStride: number } {
+  return z === undefined ? { zOffset: 0, zStride: 0 } : { zOffset: z.offset, zStride: strideOfRows('z', z, 2) };
 }
 
 /** The limits of dt as shaders take them. @throws ArgumentError unless low <= high */

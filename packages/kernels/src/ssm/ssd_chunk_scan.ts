@@ -1,27 +1,41 @@
-import { ssdChunkCarryShader } from '../generated/ssm/ssd_chunk_carry.ts';
-import { ssdChunkCumsumShader } from '../generated/ssm/ssd_chunk_cumsum.ts';
-import { ssdChunkOutputShader } from '../generated/ssm/ssd_chunk_output.ts';
-import { ssdChunkScoresShader } from '../generated/ssm/ssd_chunk_scores.ts';
-import { ssdChunkStateShader } from '../generated/ssm/ssd_chunk_state.ts';
-import { requireArgument, requireRank } from '../core/checks.ts';
+import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
-import { ceilDivSize, maximumSize, multiplySize } from '../core/size.ts';
+import { addSize, ceilDivSize, maximumSize, multiplySize } from '../core/size.ts';
 import type { SsdTensors, SsdTimeOptions } from './ssd.ts';
-import { loadChoice, requireSsd, timeLimits } from './ssd.ts';
-import type { SsdOperands } from './ssd_matrix.ts';
-import { recordMatrixOutput, recordMatrixProducts, usesMatrixUnits } from './ssd_matrix.ts';
+import { requireSsd, requireWhole, timeLimits } from './ssd.ts';
+import { recordPasses } from './ssd_chunk_passes.ts';
+import type { SsdOperands, SsdScan } from './ssd_chunk_shared.ts';
+import { recordCumsum } from './ssd_chunk_shared.ts';
+import { chooseDesign, LOOP_CHUNK, recordLoop } from './ssd_scan_loop.ts';
 
 /** `SsdTensors` with `...` = (B, L). Without `state` the scan begins at zeros. */
-export type SsdChunkScanInputs = SsdTensors;
+export interface SsdChunkScanInputs extends SsdTensors {
+  /**
+   * (B, L) i32: where it differs from the token before, the state begins again at zeros. Below zero it marks padding:
+   * its y is 0 and the state stays as it is.
+   */
+  readonly sequenceIds?: TensorRef;
+  /**
+   * (S + 1) u32, ascending from 0, for B = 1: sequence s is the tokens from starts[s] to starts[s + 1] - 1, and `state`
+   * is (S, H, P, N), one of every sequence. Tokens from starts[S] on are padding.
+   */
+  readonly starts?: TensorRef;
+}
 
 export interface SsdChunkScanOptions extends SsdTimeOptions {
   /** Q, a multiple of 16 from 16 to 256; when absent 128, or less for sequences that are shorter. */
   readonly chunkLength?: number;
   /**
-   * 'f16' allows the operands of the matrix products to be rounded to float16, so that matrix units can do them where the
-   * device has them and P and N are multiples of 16; sums, decays and states stay f32. 'f32' when absent.
+   * `chunks`: chunks side by side, the states between them in memory. `loop`: the chunks of a head one after another,
+   * of at most 64 tokens, the state in registers. When absent, `chooseDesign` chooses.
+   */
+  readonly design?: 'chunks' | 'loop';
+  /**
+   * 'f16' allows the operands of the matrix products to be rounded to float16, so that matrix units can do them: where the
+   * device has them, P and N are multiples of 16, and sequences are neither packed nor padded. Sums, decays and states
+   * stay f32. 'f32' when absent.
    */
   readonly operands?: SsdOperands;
 }
@@ -29,25 +43,22 @@ export interface SsdChunkScanOptions extends SsdTimeOptions {
 export interface SsdChunkScanResult {
   /** (B, L, H, P) f32, contiguous */
   readonly y: TensorRef;
-  /** (B, H, P, N) f32, after the last token: `inputs.state` where it was given */
+  /** (B, H, P, N) f32, or (S, H, P, N), after the last token: `inputs.state` where it was given */
   readonly state: TensorRef;
 }
 
-/** Rows and columns of the tiles of `shared/ssd_tile`. */
-const TILE = 64;
 const LARGEST_CHUNK = 256;
-/** Invocations of a workgroup of the carry pass. */
-const CARRY_WORKGROUP = 64;
 
 /**
  * The Mamba-2 recurrence over a whole sequence, as matrix products over chunks of Q tokens: for each head,
- * `S = exp(dt A) S + dt x B^T` and `y = S C + D x`, with `dt = clamp(softplus(dt + dtBias), low, high)`.
+ * `S = exp(dt A) S + dt x B^T` and `y = (S C + D x) silu(z)`, with `dt = clamp(softplus(dt + dtBias), low, high)`.
  *
  * @throws ShapeError if shapes or dtypes do not agree; ArgumentError if H is not a multiple of G, or an option is outside
  *   what it may be
  *
  * Cost: per token and head 4 N P + (Q + 1) P + (Q + 1) N G / H flops; bytes of x, B, C and y, and 16 H P N / Q a token
- * for the states between chunks. Five dispatches in four stages. Source: arXiv 2405.21060, section 6 and listing 1.
+ * for the states between chunks. Five dispatches in four stages; the design `loop` has no states between chunks, and
+ * three dispatches in two stages. Source: arXiv 2405.21060, section 6 and listing 1.
  */
 export function ssdChunkScan(
   recording: Recording,
@@ -55,86 +66,56 @@ export function ssdChunkScan(
   options: SsdChunkScanOptions = {},
 ): SsdChunkScanResult {
   const kernel = 'ssdChunkScan';
-  const { x, dt, A, B, C, dtBias, D } = inputs;
+  const { x, B, C, sequenceIds, starts } = inputs;
   const [batch = 1, length = 1] = requireRank(kernel, 'x', x, ['B', 'L', 'H', 'P']);
-  const { heads, headDim, groups, stateSize } = requireSsd(kernel, inputs, [batch, length], ['B', 'L']);
+  const sequences = starts === undefined ? batch : requireStarts(kernel, starts, batch);
+  const sizes = requireSsd(kernel, inputs, [batch, length], ['B', 'L'], sequences);
+  const { heads, headDim, groups, stateSize } = sizes;
+  if (sequenceIds !== undefined) {
+    requireDtype(kernel, 'sequenceIds', sequenceIds, 'i32');
+    requireShape(kernel, 'sequenceIds', sequenceIds, [batch, length]);
+    requireWhole(kernel, 'sequenceIds', sequenceIds);
+  }
   const limits = timeLimits(kernel, options);
-  const chunk = chunkLengthOf(kernel, options.chunkLength, length);
-  const chunks = ceilDivSize(length, chunk);
-  const sequences = multiplySize(batch, chunks);
+  const largest = chunkLengthOf(kernel, options.chunkLength, length);
+  const design = chooseDesign(recording, options.design, sequences, sizes);
+  const chunk = design === 'loop' ? Math.min(largest, LOOP_CHUNK) : largest;
 
-  const xStride = strideOfRows('x', x, 2);
-  const bStride = strideOfRows('B', B, 2);
-  const cStride = strideOfRows('C', C, 2);
-  const state = inputs.state ?? recording.scratch('ssdChunkScan.state', 'f32', [batch, heads, headDim, stateSize]);
-  const stateStride = strideOfRows('state', state, 3);
-  const steps = recording.scratch('ssdChunkScan.steps', 'f32', [batch, chunks, heads, 3, chunk]);
-  const states = recording.scratch('ssdChunkScan.states', 'f32', [batch, chunks, heads, headDim, stateSize]);
-  const scores = recording.scratch('ssdChunkScan.scores', 'f32', [batch, chunks, groups, chunk, chunk]);
-  const y = recording.scratch('ssdChunkScan.y', 'f32', [batch, length, heads, headDim]);
+  // Every packed sequence has chunks of its own, so that up to one chunk each is not full (see ssd_chunk_cumsum).
+  const packed = starts !== undefined;
+  const chunks = addSize(ceilDivSize(length, chunk), packed ? sequences : 0);
+  const rows = multiplySize(batch, chunks);
+  const table = multiplySize(chunks, heads * 3 * chunk);
+  const tableValues = packed ? multiplySize(addSize(chunks, addSize(sequences, 1)), 2) : 0;
+  const stepRows = addSize(rows, ceilDivSize(tableValues, heads * 3 * chunk));
 
-  const sizes = { length, chunks, chunkLength: chunk, heads, headDim, groups, stateSize };
-  const xPlace = { xOffset: x.offset, xStride };
-  const bPlace = { bOffset: B.offset, bStride };
-  const cPlace = { cOffset: C.offset, cStride };
-  const none = recording.placeholder();
-  const tiles = (size: number): number => Math.ceil(size / TILE);
-
-  recording.dispatch(ssdChunkCumsumShader, {
-    bindings: { dt, A, dtBias: dtBias ?? none, steps },
-    params: { length, chunks, heads, dtOffset: dt.offset, dtStride: strideOfRows('dt', dt, 1), ...limits },
-    overrides: { CHUNK: chunk, HAS_BIAS: dtBias !== undefined, SOFTPLUS: options.dtSoftplus ?? true },
-    workgroups: [heads, sequences],
-  });
-  // The next two do not depend on each other and run side by side.
-  const places = { x: xPlace, b: bPlace, c: cPlace };
-  const passes = { sizes, places, sequences, x, B, C, steps, states, scores };
-  const onMatrixUnits = usesMatrixUnits(recording, options.operands ?? 'f32', length, sizes, places);
-  if (onMatrixUnits) recordMatrixProducts(recording, passes);
-  else {
-    recording.dispatch(ssdChunkStateShader, {
-      bindings: { x, B, steps, states },
-      params: { ...sizes, ...xPlace, ...bPlace },
-      choices: loadChoice(x.offset, xStride, headDim, B.offset, bStride, stateSize),
-      workgroups: [tiles(headDim) * tiles(stateSize), heads, sequences],
-    });
-    recording.dispatch(ssdChunkScoresShader, {
-      bindings: { B, C, scores },
-      params: { length, chunks, chunkLength: chunk, groups, stateSize, ...bPlace, ...cPlace },
-      choices: loadChoice(B.offset, bStride, C.offset, cStride, stateSize),
-      workgroups: [tiles(chunk) ** 2, groups, sequences],
-    });
-  }
-  const carry = loadChoice(headDim * stateSize, state.offset, stateStride);
-  const carryWidth = (carry.load ?? recording.choice(ssdChunkCarryShader, 'load')) === 'vec4' ? 4 : 1;
-  const elements = heads * headDim * stateSize;
-  recording.dispatch(ssdChunkCarryShader, {
-    bindings: { steps, states, state },
-    params: {
-      chunks,
-      chunkLength: chunk,
-      heads,
-      headElements: headDim * stateSize,
-      elements,
-      stateOffset: state.offset,
-      stateStride,
-    },
-    overrides: { HAS_STATE: inputs.state !== undefined, WORKGROUP_SIZE: CARRY_WORKGROUP },
-    choices: carry,
-    workgroups: [Math.ceil(elements / (CARRY_WORKGROUP * carryWidth)), batch],
-  });
-  const firstCarried = inputs.state === undefined ? 1 : 0;
-  if (onMatrixUnits) {
-    recordMatrixOutput(recording, { ...passes, D, z: undefined, firstCarried, y });
-    return { y, state };
-  }
-  recording.dispatch(ssdChunkOutputShader, {
-    bindings: { x, C, steps, states, scores, D: D ?? none, y },
-    params: { ...sizes, ...xPlace, ...cPlace, firstCarried },
-    overrides: { HAS_SKIP: D !== undefined },
-    choices: loadChoice(x.offset, xStride, headDim, C.offset, cStride, stateSize),
-    workgroups: [tiles(chunk) * tiles(headDim), heads, sequences],
-  });
+  const state = inputs.state ?? recording.scratch(`${kernel}.state`, 'f32', [sequences, heads, headDim, stateSize]);
+  const steps = recording.scratch(`${kernel}.steps`, 'f32', [stepRows, heads, 3, chunk]);
+  const scores = recording.scratch(`${kernel}.scores`, 'f32', [rows, groups, chunk, chunk]);
+  const y = recording.scratch(`${kernel}.y`, 'f32', [batch, length, heads, headDim]);
+  const scan: SsdScan = {
+    inputs,
+    sizes,
+    length,
+    chunk,
+    chunks,
+    rows,
+    sequences,
+    packed,
+    padded: packed || sequenceIds !== undefined,
+    table,
+    steps,
+    scores,
+    state,
+    stateStride: strideOfRows('state', state, 3),
+    y,
+    xPlace: { xOffset: x.offset, xStride: strideOfRows('x', x, 2) },
+    bPlace: { bOffset: B.offset, bStride: strideOfRows('B', B, 2) },
+    cPlace: { cOffset: C.offset, cStride: strideOfRows('C', C, 2) },
+    operands: options.operands ?? 'f32',
+  };
+  recordCumsum(recording, scan, options, limits);
+  (design === 'loop' ? recordLoop : recordPasses)(recording, scan);
   return { y, state };
 }
 
@@ -146,4 +127,23 @@ function chunkLengthOf(kernel: string, given: number | undefined, length: Size):
     'Use 64, 128 or 256.',
   );
   return given;
+}
+
+/** S, the number of packed sequences. */
+function requireStarts(kernel: string, starts: TensorRef, batch: Size): number {
+  requireDtype(kernel, 'starts', starts, 'u32');
+  const [ends] = requireRank(kernel, 'starts', starts, ['S + 1']);
+  requireWhole(kernel, 'starts', starts);
+  requireArgument(
+    batch === 1,
+    `${kernel}: 'starts' packs sequences into one row; found more rows.`,
+    'Give x, dt, B and C with B = 1 and all sequences one after another.',
+  );
+  const sequences = requireStatic(kernel, 'S + 1', ends) - 1;
+  requireArgument(
+    sequences >= 1,
+    `${kernel}: 'starts' has ${sequences + 1} entries, which bound no sequence.`,
+    'Give the first token of every sequence, and the end of the last.',
+  );
+  return sequences;
 }

@@ -1,0 +1,90 @@
+import { ssdScanLoopShader } from '../generated/ssm/ssd_scan_loop.ts';
+import { requireArgument } from '../core/checks.ts';
+import type { Recording } from '../core/recording.ts';
+import { strideOfRows } from '../core/recording.ts';
+import type { Size } from '../core/size.ts';
+import { addSize, maximumSize } from '../core/size.ts';
+import { joinColumns } from './ssd_join.ts';
+import type { SsdSizes } from './ssd.ts';
+import { gatePlace, loadChoice } from './ssd.ts';
+import type { SsdScan } from './ssd_chunk_shared.ts';
+import { outputOverrides, recordScores } from './ssd_chunk_shared.ts';
+
+/** Largest Q of the design `loop`: outputs of one workgroup stand in registers beside the state. */
+export const LOOP_CHUNK = 64;
+/** Rows of the state of one workgroup. */
+const ROWS = 32;
+/** Columns of the state that an invocation has room for: 4 in each of 4 sets of 64. */
+const LARGEST_STATE = 256;
+
+/**
+ * Workgroups from which the chunks of a head run one after another: there must be enough of them to fill a GPU without
+ * running chunks side by side. Infinity until it is measured.
+ */
+const LOOP_WORKGROUPS = Infinity;
+
+/**
+ * The design of a scan: what is asked for, else `force: { design }`, else `loop` where sequences and heads alone make
+ * `LOOP_WORKGROUPS` workgroups.
+ *
+ * @throws ArgumentError if there is no such design, or N is too large for it
+ */
+export function chooseDesign(
+  recording: Recording,
+  given: string | undefined,
+  sequences: Size,
+  { heads, headDim, stateSize }: SsdSizes,
+): 'chunks' | 'loop' {
+  const fits = stateSize <= LARGEST_STATE;
+  requireArgument(
+    given === undefined || given === 'chunks' || (given === 'loop' && fits),
+    given === 'loop'
+      ? `ssdChunkScan: the design 'loop' holds up to ${LARGEST_STATE} columns of the state; found N = ${stateSize}.`
+      : `ssdChunkScan: there is no design '${given}'.`,
+    given === 'loop' ? "Use 'chunks'." : "Use 'chunks' or 'loop', or leave the choice to the library.",
+  );
+  const design = given ?? recording.force['design'];
+  if (design === 'chunks' || !fits) return 'chunks';
+  const workgroups = maximumSize(sequences) * heads * Math.ceil(headDim / ROWS);
+  return design === 'loop' || workgroups >= LOOP_WORKGROUPS ? 'loop' : 'chunks';
+}
+
+/** Design `loop`: the scores beside the cumulative sums, then everything else in one dispatch. */
+export function recordLoop(recording: Recording, scan: SsdScan): void {
+  const { inputs, sizes, length, chunk, chunks, sequences, table, steps, scores, state, y } = scan;
+  const { x, D, z } = inputs;
+  const { heads, headDim, stateSize } = sizes;
+  recordScores(recording, scan);
+  const [B, C] = joinColumns(recording, 'ssdChunkScan', [inputs.B, inputs.C], [2, 2]);
+  const places = {
+    ...scan.xPlace,
+    bOffset: B.offset,
+    bStride: strideOfRows('B', B, 2),
+    cOffset: C.offset,
+    cStride: strideOfRows('C', C, 2),
+    ...gatePlace(z),
+    stateOffset: state.offset,
+    stateStride: scan.stateStride,
+  };
+  const none = recording.placeholder();
+  recording.dispatch(ssdScanLoopShader, {
+    bindings: { x, BC: B, steps, scores, D: D ?? none, z: z ?? none, state, y },
+    params: {
+      length,
+      chunks,
+      chunkLength: chunk,
+      ...sizes,
+      ...places,
+      sequences,
+      table,
+    },
+    overrides: {
+      SETS: Math.ceil(stateSize / 64),
+      HAS_STATE: inputs.state !== undefined,
+      ...outputOverrides(scan),
+    },
+    choices: loadChoice(...Object.values(places), headDim, stateSize),
+    // One more fills what lies behind packed sequences.
+    workgroups: [Math.ceil(headDim / ROWS), heads, addSize(sequences, scan.packed ? 1 : 0)],
+  });
+}
