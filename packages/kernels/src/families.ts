@@ -60,3 +60,5 @@ export { ropeAppend } from './attention/rope_append.ts';
 export type { RopeAppendInputs, RopeAppendOptions } from './attention/rope_append.ts';
 export { attentionStep } from './attention/attention_step.ts';
 export type { AttentionStepInputs, AttentionStepOptions } from './attention/attention_step.ts';
+export { SAMPLE_SETTINGS_WORDS, sampleSettings } from './token/sample_settings.ts';
+export type { SampleSettings } from './token/sample_settings.ts';
