@@ -22,6 +22,7 @@ struct Params {
   settingsOffset: u32,
   settingsStride: u32,
   positionOffset: u32,
+  advance: u32,
   tokenOffset: u32,
   recentOffset: u32,
   recentStride: u32,
@@ -30,8 +31,6 @@ struct Params {
 
 override WORKGROUP_SIZE: u32 = 256u;
 override HAS_POSITION: bool = true;
-override ADVANCE: bool = true;
-override APPEND: bool = true;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (batch, 4 * ceil(vocabSize / 4))
@@ -191,15 +190,16 @@ fn main(
     let bins = vec2<u32>(marks[mark + 7u], marks[mark + 8u]);
     var mass = vec2<u32>(marks[mark + 5u], marks[mark + 6u]);
     var least = 0u;
-    if (ends != NOWHERE) {
-      let found = threshold(vec2<u32>(ends), 0u, vec3<u32>(), vec2<u32>(marks[mark + 4u], 0u), false, local);
-      least = found.key;
-      mass = addWide(mass, found.tally.yz);
-    }
     let topP = positive(settings[setting + TOP_P]);
-    if (topP > 0.0 && topP < 1.0) {
-      let before = vec3<u32>(0u, marks[mark + 9u], marks[mark + 10u]);
-      least = max(least, threshold(bins, least, before, goalOf(mass, topP), true, local).key);
+    // Top-k by counts, then top-p by the mass that it left; one place that searches, since compilers copy functions.
+    for (var search = 0u; search < 2u; search++) {
+      let byMass = search == 1u;
+      if (select(ends == NOWHERE, !(topP > 0.0 && topP < 1.0), byMass)) { continue; }
+      let before = select(vec3<u32>(), vec3<u32>(0u, marks[mark + 9u], marks[mark + 10u]), byMass);
+      let goal = select(vec2<u32>(marks[mark + 4u], 0u), goalOf(mass, topP), byMass);
+      let found = threshold(select(vec2<u32>(ends), bins, byMass), least, before, goal, byMass, local);
+      least = max(least, found.key);
+      mass = addWide(mass, found.tally.yz);
     }
     let reach = minPReach(positive(settings[setting + MIN_P]), temperature, marks[mark + 1u]);
     var counter = 0u;
@@ -221,8 +221,8 @@ fn main(
   best = workgroupBest(best, local, WORKGROUP_SIZE, subgroupSize);
   if (local == 0u) {
     token[params.tokenOffset + sequence] = best.y;
-    if (ADVANCE) { position[params.positionOffset + sequence] += 1u; }
-    if (APPEND && best.y != NOTHING.y) {
+    if (params.advance != 0u) { position[params.positionOffset + sequence] += params.advance; }
+    if (params.recentSize != 0u && best.y != NOTHING.y) {
       let at = params.recentOffset + sequence * params.recentStride;
       recent[at + 1u + recent[at] % params.recentSize] = best.y;
       recent[at] += 1u;

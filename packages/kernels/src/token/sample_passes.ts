@@ -48,13 +48,15 @@ const LIST_CAPACITY = 4096;
 /** Workgroups over all sequences that a pass over the keys should have: a few for each core of a large GPU. */
 const PASS_WORKGROUPS = 512;
 
-/** A power of two from 32 to 256 that covers `count` where it can; software devices run small ones faster. */
-function workgroupSizeFor(recording: Recording, count: number): number {
-  const most = recording.capabilities.software ? 64 : 256;
+/** A power of two from 32 to 256 that covers `count` where it can. */
+function workgroupSizeFor(count: number): number {
   let size = 32;
-  while (size < most && size < count) size *= 2;
+  while (size < 256 && size < count) size *= 2;
   return size;
 }
+
+/** Of the passes with more to do: one size, so that a device compiles each once; software runs small ones faster. */
+const workgroupSizeOf = ({ capabilities }: Recording): number => (capabilities.software ? 64 : 256);
 
 /** Stands in for a tensor that a shader could write; a placeholder may be bound to one that it reads as well. */
 const unused = (recording: Recording, name: string): TensorRef => recording.scratch(`sample.${name}`, 'u32', [4]);
@@ -72,13 +74,13 @@ const logitsParams = ({ logits }: SamplePass): { logitsOffset: Size; logitsStrid
 const recentParams = ({ recent }: SamplePass): { recentOffset: Size; recentStride: number; recentSize: number } => ({
   recentOffset: recent?.offset ?? 0,
   recentStride: recent === undefined ? 0 : strideOfRows('recent', recent, 1),
-  recentSize: maximumSize(recent?.shape[1] ?? 2) - 1,
+  recentSize: maximumSize(recent?.shape[1] ?? 1) - 1,
 });
 
 /** Draws from the logits as they are. */
 export function recordSlices(pass: SamplePass): SampleRecords {
   const { recording, batch, vocabSize, logits, position, settings } = pass;
-  const sliceWorkgroup = workgroupSizeFor(recording, Math.ceil(vocabSize / QUAD));
+  const sliceWorkgroup = workgroupSizeFor(Math.ceil(vocabSize / QUAD));
   const slices = Math.ceil(vocabSize / (QUAD * sliceWorkgroup));
   const partials = recording.scratch('sample.partials', 'u32', [batch, slices, 2]);
   recording.dispatch(sampleSlicesShader, {
@@ -109,7 +111,7 @@ export function recordSlices(pass: SamplePass): SampleRecords {
 /** Applies biases, penalties and mask; then draws, or writes the keys that the filters read. */
 export function recordAdjust(pass: SamplePass, keys: TensorRef | undefined): SampleRecords {
   const { recording, batch, vocabSize, logits, position, settings, recent, bias, mask, tops } = pass;
-  const sliceWorkgroup = workgroupSizeFor(recording, Math.ceil(vocabSize / QUAD));
+  const sliceWorkgroup = workgroupSizeOf(recording);
   const slices = Math.ceil(vocabSize / (QUAD * sliceWorkgroup));
   const pairs = tops === undefined ? 1 : 2 + tops;
   const binPairs = keys === undefined ? 0 : (3 * BINS) / 2;
@@ -168,7 +170,7 @@ export function keysFor({ recording, batch, vocabSize }: SamplePass): TensorRef 
 /** The best of all slices is the token. */
 export function recordMerge(pass: SamplePass, records: SampleRecords): void {
   const { recording, batch, token, position, recent, advance } = pass;
-  const workgroup = workgroupSizeFor(recording, records.slices);
+  const workgroup = workgroupSizeFor(records.slices);
   recording.dispatch(sampleShader, {
     // What stays as it is is not bound, so that nothing waits for this dispatch because of it.
     bindings: {
@@ -196,7 +198,7 @@ export function recordMerge(pass: SamplePass, records: SampleRecords): void {
 export function recordFilters(pass: SamplePass, keys: TensorRef, records: SampleRecords): void {
   const { recording, batch, vocabSize, token, position, settings, recent, advance } = pass;
   const quads = Math.ceil(vocabSize / QUAD);
-  const workgroup = workgroupSizeFor(recording, quads);
+  const workgroup = workgroupSizeOf(recording);
   const wanted = Math.max(1, Math.floor(PASS_WORKGROUPS / maximumSize(batch)));
   const steps = Math.ceil(quads / (workgroup * wanted));
   const slices = Math.ceil(quads / (workgroup * steps));
@@ -251,15 +253,11 @@ export function recordFilters(pass: SamplePass, keys: TensorRef, records: Sample
       bestSteps: Math.ceil(slices / workgroup),
       capacity,
       positionOffset,
+      advance: advance ? 1 : 0,
       tokenOffset: token.offset,
       ...recentParams(pass),
     },
-    overrides: {
-      WORKGROUP_SIZE: workgroup,
-      HAS_POSITION: position !== undefined,
-      ADVANCE: advance,
-      APPEND: recent !== undefined,
-    },
+    overrides: { WORKGROUP_SIZE: workgroup, HAS_POSITION: position !== undefined },
     workgroups: flatGrid(batch),
   });
 }
@@ -278,7 +276,7 @@ export function recordLogprobs(
   { logprob, topTokens, topLogprobs }: LogprobTensors,
 ): void {
   const { recording, batch, vocabSize, logits, token, tops = 0 } = pass;
-  const workgroup = workgroupSizeFor(recording, records.slices);
+  const workgroup = workgroupSizeOf(recording);
   recording.dispatch(sampleLogprobsShader, {
     bindings: {
       logits,
