@@ -1,141 +1,86 @@
-import type { Device, HostTensor, HostValues, SampleInputs, SampleOptions, SampleSettings } from '@mambalab/kernels';
-import { Executor, NO_TOKEN, Recording, run, sample, sampleSettings } from '@mambalab/kernels';
-import { sampleKept, sampleLogprobs, sampleScores } from '@mambalab/kernels/reference';
+// Longer than other tests, so that one executor compiles each pipeline once for all of them.
+import type { ForcedChoices, HostTensor, SampleInputs, SampleOptions, SampleSettings } from '@mambalab/kernels';
+import { Device, Executor, NO_TOKEN, Recording, run, sample } from '@mambalab/kernels';
+import { sampleKept, sampleLogprobs } from '@mambalab/kernels/reference';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
 import { expectClose, Random } from '../../support/numbers.ts';
+import type { Row } from '../../support/sampling.ts';
+import { expectToken, inputsOf, repeat, scoresOf } from '../../support/sampling.ts';
 
 const device = await openTestDevice();
-
-/** One sequence; what is absent in one row of a batch is absent in all. */
-interface Row {
-  readonly logits: ArrayLike<number>;
-  readonly settings?: SampleSettings;
-  readonly position?: number;
-  readonly recent?: readonly number[];
-  readonly bias?: readonly (readonly [token: number, value: number])[];
-  readonly mask?: readonly number[];
-}
-
-const NAN_WORD = 0x7fc00000;
-const words = (rows: readonly ArrayLike<number>[], shape: readonly number[]): HostTensor => ({
-  data: Uint32Array.from(rows.flatMap((row) => Array.from(row))),
-  shape,
-  dtype: 'u32',
-});
-const repeat = <T>(count: number, value: (at: number) => T): T[] => Array.from({ length: count }, (_, at) => value(at));
-const bitsOf = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0] ?? 0;
-
-/** Logits in rows with a gap between them, which holds what must not be chosen. */
-function logitsOf(rows: readonly Row[]): HostTensor {
-  const width = rows[0]?.logits.length ?? 0;
-  const rowStride = width + 3;
-  const data = new Float32Array(rows.length * rowStride).fill(1e30);
-  for (const [at, { logits }] of rows.entries()) data.set(Array.from(logits), at * rowStride);
-  return { data, shape: [rows.length, width], dtype: 'f32', rowStride };
-}
-
-function inputsOf(rows: readonly Row[]): HostValues<SampleInputs> {
-  const batch = rows.length;
-  const [first] = rows;
-  const ring = first?.recent?.length ?? 0;
-  const entries = first?.bias?.length ?? 0;
-  return {
-    logits: logitsOf(rows),
-    token: words([repeat(batch, () => 0xabcdabcd)], [batch]),
-    position: words([rows.map(({ position = 0 }) => position)], [batch]),
-    settings: words(
-      rows.map(({ settings }) => sampleSettings(settings)),
-      [batch, 16],
-    ),
-    ...(ring > 0 && {
-      recent: words(
-        rows.map(({ recent = [] }) => recent),
-        [batch, ring],
-      ),
-    }),
-    ...(entries > 0 && {
-      bias: words(
-        rows.map(({ bias = [] }) => bias.flatMap(([token, value]) => [token, bitsOf(value)])),
-        [batch, entries, 2],
-      ),
-    }),
-    ...(first?.mask && {
-      mask: words(
-        rows.map(({ mask = [] }) => mask),
-        [batch, first.mask.length],
-      ),
-    }),
-  };
-}
-
-/** What the reference makes of a row, with the settings as the GPU has them: rounded. */
-function scoresOf({ logits, settings = {}, position = 0, recent, bias, mask }: Row): Float64Array {
-  const row = sampleSettings(settings);
-  const [temperature = 0, , , , topP = 1, minP = 0, repetition = 1, presence = 0, frequency = 0] = new Float32Array(
-    row.buffer,
-  );
-  return sampleScores(
-    { logits: Float32Array.from(logits), position: [position], recent, bias: bias?.flat(), mask },
-    {
-      rows: 1,
-      width: logits.length,
-      temperature,
-      topK: row[3],
-      topP,
-      minP,
-      repetitionPenalty: repetition,
-      presencePenalty: presence,
-      frequencyPenalty: frequency,
-      penaltyWindow: row[9],
-      seed: [row[1] ?? 0, row[2] ?? 0],
-    },
-  );
-}
-
-/** The token is the reference's, or one whose score differs only by the rounding of logarithms. */
-function expectToken(token: number, scores: Float64Array, temperature = 1): void {
-  const largest = scores.reduce((best, score) => (Number.isNaN(score) ? best : Math.max(best, score)), -Infinity);
-  const isEmpty = scores.every((score) => Number.isNaN(score));
-  if (isEmpty) expect(token).toBe(NO_TOKEN);
-  else if (!Number.isFinite(largest)) expect(token).toBe(scores.indexOf(largest));
-  else
-    expect(largest - (scores[token] ?? NaN)).toBeLessThan(2e-5 * Math.max(1, temperature) + 1e-6 * Math.abs(largest));
-}
-
 const executor = new Executor(device, { poison: true });
 afterAll(() => executor.dispose());
 
+type Choose = (rows: readonly Row[], options: SampleOptions) => Promise<readonly number[]>;
+
+const NAN_WORD = 0x7fc00000;
+
+const chooserOf =
+  (force: ForcedChoices): Choose =>
+  async (rows, options) => [...(await run(device, sample, inputsOf(rows), options, { force, executor })).data];
+
+async function expectTokens(
+  choose: Choose,
+  rows: readonly Row[],
+  options: SampleOptions = { filters: true },
+): Promise<void> {
+  for (const [at, token] of (await choose(rows, options)).entries()) {
+    const row = rows[at] ?? { logits: [] };
+    expectToken(token, scoresOf(row), row.settings?.temperature);
+  }
+}
+
+const KINDS: readonly SampleSettings[] = [
+  {},
+  { temperature: 1 },
+  { temperature: 0.8, topK: 1 },
+  { temperature: 1.5, topK: 5 },
+  { temperature: 3, topK: 200 },
+  { temperature: 0.05, topK: 30 },
+  { temperature: 1, topP: 0.5 },
+  { temperature: 2, topP: 0.99 },
+  { temperature: 1, topP: 0 },
+  { temperature: 1, minP: 0.2 },
+  { temperature: 40, minP: 1 },
+  { temperature: 1.2, topK: 60, topP: 0.9, minP: 0.01 },
+  { temperature: 50, topK: 3000, topP: 0.7 },
+  { temperature: 1, topK: 0xffffffff, topP: 1 },
+];
+
+const ADJUSTED: readonly SampleSettings[] = [
+  {},
+  { repetitionPenalty: 1.5 },
+  { presencePenalty: 0.7, frequencyPenalty: 0.9 },
+  { repetitionPenalty: 0.6, presencePenalty: -0.5, penaltyWindow: 2 },
+  { temperature: 1, repetitionPenalty: 1.2, frequencyPenalty: 1.1, topK: 9, topP: 0.9, seed: 8 },
+];
+/** Recent tokens, biases and masks that matter: about the largest logits. */
+const adjustedRow = (random: Random, width: number, settings: SampleSettings, at: number): Row => {
+  const logits = random.normals(width, 2);
+  const best = [...logits.keys()].sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0)).slice(0, 12);
+  const pick = (): number => best[random.integer(0, best.length - 1)] ?? 0;
+  return {
+    logits,
+    settings,
+    position: at,
+    // Empty, filled in part, filled, and three wraps later.
+    recent: [[0, 3, 7, 19][at % 4] ?? 0, ...repeat(7, (n) => (n === 4 ? NO_TOKEN : pick()))],
+    bias: [
+      [pick(), 1.25],
+      [best[0] ?? 0, -2],
+      [width + 5, 100],
+      [best[0] ?? 0, -0.5],
+      [NO_TOKEN, 100],
+      [best[1] ?? 0, [-Infinity, 3, -Infinity, Infinity][at % 4] ?? 0],
+    ],
+    mask: repeat(Math.ceil(width / 32), () => random.integer(0, 0xffffffff)),
+  };
+};
+
 describe.each(simdChoices(device))('the passes of sample %o', (force) => {
   const settle = { force, poison: true, executor };
-
-  const choose = async (rows: readonly Row[], options: SampleOptions): Promise<readonly number[]> => {
-    const { data } = await run(device, sample, inputsOf(rows), options, settle);
-    return [...data];
-  };
-  const check = async (rows: readonly Row[], options: SampleOptions = { filters: true }): Promise<void> => {
-    for (const [at, token] of (await choose(rows, options)).entries()) {
-      const row = rows[at] ?? { logits: [] };
-      expectToken(token, scoresOf(row), row.settings?.temperature);
-    }
-  };
-
-  const KINDS: readonly SampleSettings[] = [
-    {},
-    { temperature: 1 },
-    { temperature: 0.8, topK: 1 },
-    { temperature: 1.5, topK: 5 },
-    { temperature: 3, topK: 200 },
-    { temperature: 0.05, topK: 30 },
-    { temperature: 1, topP: 0.5 },
-    { temperature: 2, topP: 0.99 },
-    { temperature: 1, topP: 0 },
-    { temperature: 1, minP: 0.2 },
-    { temperature: 40, minP: 1 },
-    { temperature: 1.2, topK: 60, topP: 0.9, minP: 0.01 },
-    { temperature: 50, topK: 3000, topP: 0.7 },
-    { temperature: 1, topK: 0xffffffff, topP: 1 },
-  ];
+  const choose = chooserOf(force);
 
   it.each([1, 31, 257, 5000, 50_277])('filters %i logits by the settings of each row', async (width) => {
     const random = new Random(width);
@@ -143,98 +88,7 @@ describe.each(simdChoices(device))('the passes of sample %o', (force) => {
       const position = at === 3 ? 0xffffffff : at;
       return { logits: random.normals(width, 3), settings: { ...settings, seed: 77 + at }, position };
     });
-    await check(rows);
-  });
-
-  it('chooses the same token in any place of a batch, and the same without filters', async () => {
-    const random = new Random(3);
-    const row = (settings: SampleSettings): Row => ({ logits: random.normals(600, 2), settings, position: 9 });
-    const one = row({ temperature: 1.3, topK: 40, topP: 0.9, seed: 5 });
-    const others = KINDS.slice(0, 4).map(row);
-    const tokens = await choose([one, ...others, one, one], { filters: true });
-    expect([tokens[5], tokens[6]]).toEqual([tokens[0], tokens[0]]);
-    expect(await choose([one], { filters: true })).toEqual([tokens[0]]);
-    const plain = [...others.slice(0, 2), row({ temperature: 2, seed: 8 }), row({ temperature: 9, seed: 1 })];
-    expect(await choose(plain, { filters: true })).toEqual(await choose(plain, {}));
-  });
-
-  /** Draws often and compares how often each token came with what the reference keeps of it. */
-  const checkDraws = async (logits: readonly number[], settings: SampleSettings, limit: number): Promise<void> => {
-    const draws = 120;
-    const rows = repeat(draws, (position): Row => ({ logits, settings, position }));
-    const temperature = Math.fround(settings.temperature ?? 1);
-    const kept = sampleKept(
-      { logits: Float32Array.from(logits) },
-      { rows: 1, width: logits.length, ...settings, temperature },
-    );
-    const largest = Math.max(...logits);
-    const powers = logits.map((logit, at) => (kept[at] === 1 ? Math.exp((logit - largest) / temperature) : 0));
-    const total = powers.reduce((sum, power) => sum + power, 0);
-    const counts = new Float64Array(logits.length);
-    for (const token of await choose(rows, { filters: true })) counts[token] = (counts[token] ?? NaN) + 1;
-    let chiSquare = 0;
-    for (const [token, power] of powers.entries()) {
-      const expected = (draws * power) / total;
-      if (power === 0) expect([token, counts[token]]).toEqual([token, 0]);
-      else chiSquare += ((counts[token] ?? NaN) - expected) ** 2 / expected;
-    }
-    expect(chiSquare).toBeLessThan(limit);
-  };
-
-  it.each([
-    // The limit is exceeded once in a thousand seeds for the degrees of freedom; the seed is fixed.
-    [{ temperature: 1.4, topK: 5 }, 18.5],
-    [{ temperature: 1.4, topP: 0.8 }, 20.5],
-    [{ temperature: 1.4, minP: 0.3 }, 16.3],
-    [{ temperature: 2, topK: 6, topP: 0.9, minP: 0.2 }, 20.5],
-  ])('draws as often as the probabilities of %o say', async (settings, limit) => {
-    await checkDraws([0, 1.1, 2.3, -1, 0.7, -3, 1.9, 0.2, -0.4, 1.4], { ...settings, seed: 12 }, limit);
-  });
-
-  it('keeps what ties with the last one', async () => {
-    const logits = [2, 1, 0, 1, 2, 1, -1, 0];
-    await checkDraws(logits, { temperature: 1, topK: 3, seed: 1 }, 18.5);
-    await checkDraws(logits, { temperature: 1, topP: 0.55, seed: 2 }, 18.5);
-    await checkDraws(logits, { temperature: 1, topK: 1, topP: 0.5, seed: 3 }, 10.9);
-  });
-
-  it.each([900, 2000, 5000])('finds an end among %i logits that nearly equal the largest', async (width) => {
-    // All are in the first bin: the list, its cache, or all keys are searched.
-    const step = width > 4096 ? 2 ** -20 : 2 ** -18;
-    const logits = repeat(width, (at) => 1 - ((at * 7) % width) * step);
-    const settings: readonly SampleSettings[] = [
-      { temperature: 3 * step, topK: 3 },
-      { temperature: 2 * step, topP: 0.8 },
-      { temperature: step, topK: 6, topP: 0.99 },
-      { temperature: 100, topK: 2, topP: 0.6 },
-      { temperature: 100, topP: 2.5 / width },
-    ];
-    const rows = settings.flatMap((chosen) =>
-      repeat(8, (position): Row => ({ logits, settings: { ...chosen, seed: 4 }, position })),
-    );
-    const tokens = await choose(rows, { filters: true });
-    for (const [at, { topK = 0, topP = 1, temperature = 1 }] of settings.entries()) {
-      const kept = sampleKept({ logits }, { rows: 1, width, temperature, topK, topP });
-      const drawn = new Set(tokens.slice(8 * at, 8 * at + 8));
-      expect([...drawn].filter((token) => kept[token] !== 1)).toEqual([]);
-      // Two and more are kept, and eight draws find more than one.
-      expect(drawn.size).toBeGreaterThan(1);
-    }
-  });
-
-  it('keeps all of many equals', async () => {
-    const logits = repeat(4500, (at) => (at % 2 === 0 ? 1 : -20));
-    const rows = repeat(20, (position): Row => ({ logits, position, settings: { temperature: 1, topK: 2, seed: 6 } }));
-    const ties = repeat(20, (position): Row => ({
-      logits,
-      position,
-      settings: { temperature: 1, topP: 0.1, seed: 6 },
-    }));
-    await check([...rows, ...ties]);
-    const tokens = await choose([...rows, ...ties], { filters: true });
-    expect(tokens.every((token) => token % 2 === 0)).toBe(true);
-    expect(new Set(tokens.slice(0, 20)).size).toBeGreaterThan(15);
-    expect(tokens.slice(20)).toEqual(tokens.slice(0, 20));
+    await expectTokens(choose, rows);
   });
 
   it('survives NaN, infinities and large numbers', async () => {
@@ -250,39 +104,12 @@ describe.each(simdChoices(device))('the passes of sample %o', (force) => {
       some.map((_, at) => -at * 1e-40),
     ];
     for (const extra of [settings, { ...settings, temperature: 1e-30 }, { ...settings, temperature: 1e30 }, {}]) {
-      await check(rows.map((logits): Row => ({ logits, settings: extra })));
+      await expectTokens(
+        choose,
+        rows.map((logits): Row => ({ logits, settings: extra })),
+      );
     }
   });
-
-  const ADJUSTED: readonly SampleSettings[] = [
-    {},
-    { repetitionPenalty: 1.5 },
-    { presencePenalty: 0.7, frequencyPenalty: 0.9 },
-    { repetitionPenalty: 0.6, presencePenalty: -0.5, penaltyWindow: 2 },
-    { temperature: 1, repetitionPenalty: 1.2, frequencyPenalty: 1.1, topK: 9, topP: 0.9, seed: 8 },
-  ];
-  /** Recent tokens, biases and masks that matter: about the largest logits. */
-  const adjustedRow = (random: Random, width: number, settings: SampleSettings, at: number): Row => {
-    const logits = random.normals(width, 2);
-    const best = [...logits.keys()].sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0)).slice(0, 12);
-    const pick = (): number => best[random.integer(0, best.length - 1)] ?? 0;
-    return {
-      logits,
-      settings,
-      position: at,
-      // Empty, filled in part, filled, and three wraps later.
-      recent: [[0, 3, 7, 19][at % 4] ?? 0, ...repeat(7, (n) => (n === 4 ? NO_TOKEN : pick()))],
-      bias: [
-        [pick(), 1.25],
-        [best[0] ?? 0, -2],
-        [width + 5, 100],
-        [best[0] ?? 0, -0.5],
-        [NO_TOKEN, 100],
-        [best[1] ?? 0, [-Infinity, 3, -Infinity, Infinity][at % 4] ?? 0],
-      ],
-      mask: repeat(Math.ceil(width / 32), () => random.integer(0, 0xffffffff)),
-    };
-  };
 
   it.each([
     [13, false],
@@ -293,7 +120,7 @@ describe.each(simdChoices(device))('the passes of sample %o', (force) => {
     const random = new Random(width);
     const rows = ADJUSTED.map((settings, at) => adjustedRow(random, width, settings, at));
     const drawn = filters ? rows : rows.map((row) => ({ ...row, settings: { ...row.settings, topK: 0, topP: 1 } }));
-    await check(drawn, { filters });
+    await expectTokens(choose, drawn, { filters });
   });
 
   it('has nothing to choose where everything is masked', async () => {
@@ -314,7 +141,7 @@ describe.each(simdChoices(device))('the passes of sample %o', (force) => {
   });
 
   it.each([false, true])('remembers what it chose, step after step, filters %o', async (filters) => {
-    await decode(device, executor, force, filters);
+    await expectDecoding(force, filters);
   });
 
   it.each([
@@ -362,6 +189,115 @@ describe.each(simdChoices(device))('the passes of sample %o', (force) => {
   });
 });
 
+// What no axis of variants changes.
+describe('the passes of sample', () => {
+  const choose = chooserOf({});
+
+  it('run with the large workgroups of other devices, too', async () => {
+    // The same device under a name that does not tell that a CPU does the work.
+    const info = { vendor: 'test', architecture: '', device: '', description: '' } as GPUAdapterInfo;
+    const hardware = new Device(device.gpu, info);
+    expect(hardware.capabilities.software).toBe(false);
+    const random = new Random(9);
+    const rows = [...ADJUSTED, ...KINDS].map((settings, at) => adjustedRow(random, 5000, settings, at));
+    await expectTokens(
+      async (given, options) => [...(await run(hardware, sample, inputsOf(given), options, { poison: true })).data],
+      rows,
+    );
+  });
+
+  it('chooses the same token in any place of a batch, and the same without filters', async () => {
+    const random = new Random(3);
+    const row = (settings: SampleSettings): Row => ({ logits: random.normals(600, 2), settings, position: 9 });
+    const one = row({ temperature: 1.3, topK: 40, topP: 0.9, seed: 5 });
+    const others = KINDS.slice(0, 4).map(row);
+    const tokens = await choose([one, ...others, one, one], { filters: true });
+    expect([tokens[5], tokens[6]]).toEqual([tokens[0], tokens[0]]);
+    expect(await choose([one], { filters: true })).toEqual([tokens[0]]);
+    const plain = [...others.slice(0, 2), row({ temperature: 2, seed: 8 }), row({ temperature: 9, seed: 1 })];
+    expect(await choose(plain, { filters: true })).toEqual(await choose(plain, {}));
+  });
+
+  /** Draws often and compares how often each token came with what the reference keeps of it. */
+  const expectDraws = async (logits: readonly number[], settings: SampleSettings, limit: number): Promise<void> => {
+    const draws = 120;
+    const rows = repeat(draws, (position): Row => ({ logits, settings, position }));
+    const temperature = Math.fround(settings.temperature ?? 1);
+    const kept = sampleKept(
+      { logits: Float32Array.from(logits) },
+      { rows: 1, width: logits.length, ...settings, temperature },
+    );
+    const largest = Math.max(...logits);
+    const powers = logits.map((logit, at) => (kept[at] === 1 ? Math.exp((logit - largest) / temperature) : 0));
+    const total = powers.reduce((sum, power) => sum + power, 0);
+    const counts = new Float64Array(logits.length);
+    for (const token of await choose(rows, { filters: true })) counts[token] = (counts[token] ?? NaN) + 1;
+    let chiSquare = 0;
+    for (const [token, power] of powers.entries()) {
+      const expected = (draws * power) / total;
+      if (power === 0) expect([token, counts[token]]).toEqual([token, 0]);
+      else chiSquare += ((counts[token] ?? NaN) - expected) ** 2 / expected;
+    }
+    expect(chiSquare).toBeLessThan(limit);
+  };
+
+  it.each([
+    // The limit is exceeded once in a thousand seeds for the degrees of freedom; the seed is fixed.
+    [{ temperature: 1.4, topK: 5 }, 18.5],
+    [{ temperature: 1.4, topP: 0.8 }, 20.5],
+    [{ temperature: 1.4, minP: 0.3 }, 16.3],
+    [{ temperature: 2, topK: 6, topP: 0.9, minP: 0.2 }, 20.5],
+  ])('draws as often as the probabilities of %o say', async (settings, limit) => {
+    await expectDraws([0, 1.1, 2.3, -1, 0.7, -3, 1.9, 0.2, -0.4, 1.4], { ...settings, seed: 12 }, limit);
+  });
+
+  it('keeps what ties with the last one', async () => {
+    const logits = [2, 1, 0, 1, 2, 1, -1, 0];
+    await expectDraws(logits, { temperature: 1, topK: 3, seed: 1 }, 18.5);
+    await expectDraws(logits, { temperature: 1, topP: 0.55, seed: 2 }, 18.5);
+    await expectDraws(logits, { temperature: 1, topK: 1, topP: 0.5, seed: 3 }, 10.9);
+  });
+
+  it.each([900, 2000, 5000])('finds an end among %i logits that nearly equal the largest', async (width) => {
+    // All are in the first bin: the list, its cache, or all keys are searched.
+    const step = width > 4096 ? 2 ** -20 : 2 ** -18;
+    const logits = repeat(width, (at) => 1 - ((at * 7) % width) * step);
+    const settings: readonly SampleSettings[] = [
+      { temperature: 3 * step, topK: 3 },
+      { temperature: 2 * step, topP: 0.8 },
+      { temperature: step, topK: 6, topP: 0.99 },
+      { temperature: 100, topK: 2, topP: 0.6 },
+      { temperature: 100, topP: 2.5 / width },
+    ];
+    const rows = settings.flatMap((chosen) =>
+      repeat(8, (position): Row => ({ logits, settings: { ...chosen, seed: 4 }, position })),
+    );
+    const tokens = await choose(rows, { filters: true });
+    for (const [at, { topK = 0, topP = 1, temperature = 1 }] of settings.entries()) {
+      const kept = sampleKept({ logits }, { rows: 1, width, temperature, topK, topP });
+      const drawn = new Set(tokens.slice(8 * at, 8 * at + 8));
+      expect([...drawn].filter((token) => kept[token] !== 1)).toEqual([]);
+      // Two and more are kept, and eight draws find more than one.
+      expect(drawn.size).toBeGreaterThan(1);
+    }
+  });
+
+  it('keeps all of many equals', async () => {
+    const logits = repeat(4500, (at) => (at % 2 === 0 ? 1 : -20));
+    const rows = repeat(20, (position): Row => ({ logits, position, settings: { temperature: 1, topK: 2, seed: 6 } }));
+    const ties = repeat(20, (position): Row => ({
+      logits,
+      position,
+      settings: { temperature: 1, topP: 0.1, seed: 6 },
+    }));
+    await expectTokens(choose, [...rows, ...ties]);
+    const tokens = await choose([...rows, ...ties], { filters: true });
+    expect(tokens.every((token) => token % 2 === 0)).toBe(true);
+    expect(new Set(tokens.slice(0, 20)).size).toBeGreaterThan(15);
+    expect(tokens.slice(20)).toEqual(tokens.slice(0, 20));
+  });
+});
+
 /** As expectClose, but infinities are equal to themselves; NaN is not. */
 function expectLogprobs(found: ArrayLike<number>, expected: ArrayLike<number>): void {
   const finite = (values: ArrayLike<number>): number[] =>
@@ -371,12 +307,7 @@ function expectLogprobs(found: ArrayLike<number>, expected: ArrayLike<number>): 
 }
 
 /** Replays one plan on fixed logits: the penalties alone change what is chosen. */
-async function decode(
-  on: Device,
-  executor: Executor,
-  force: Readonly<Record<string, string>>,
-  filters: boolean,
-): Promise<void> {
+async function expectDecoding(force: ForcedChoices, filters: boolean): Promise<void> {
   const random = new Random(5);
   const [width, room, steps] = [70, 4, 11];
   const all: readonly SampleSettings[] = [
@@ -385,7 +316,7 @@ async function decode(
   ];
   const rows = all.map((settings): Row => ({ logits: random.normals(width, 2), settings, recent: [0, 0, 0, 0, 0] }));
   const hosts = inputsOf(rows);
-  const recording = new Recording(on.capabilities, { force });
+  const recording = new Recording(device.capabilities, { force });
   const refs = Object.fromEntries(
     Object.entries(hosts as Record<string, HostTensor>).map(([name, { dtype, shape, rowStride }]) => [
       name,
@@ -395,7 +326,7 @@ async function decode(
   sample(recording, refs as unknown as SampleInputs, { advance: true, filters });
   const plan = await executor.compile(recording);
   const tensors = Object.fromEntries(
-    Object.entries(hosts as Record<string, HostTensor>).map(([name, host]) => [name, on.upload(name, host)]),
+    Object.entries(hosts as Record<string, HostTensor>).map(([name, host]) => [name, device.upload(name, host)]),
   );
   const bound = plan.bind(tensors);
   const rings = rows.map(() => repeat(1 + room, () => 0));
@@ -404,7 +335,7 @@ async function decode(
     bound.submit();
     const token = tensors['token'];
     if (token === undefined) throw new Error('There is no token.');
-    const { data } = await on.read(token);
+    const { data } = await device.read(token);
     for (const [at, row] of rows.entries()) {
       const chosen = data[at] ?? NaN;
       const ring = rings[at] ?? [];
@@ -418,7 +349,7 @@ async function decode(
   expect(seen.size).toBeGreaterThan(4);
   const { recent } = tensors;
   if (recent === undefined) throw new Error('There is no ring.');
-  expect([...(await on.read(recent)).data.subarray(0, 2 * (1 + room))]).toEqual(rings.flat());
+  expect([...(await device.read(recent)).data.subarray(0, 2 * (1 + room))]).toEqual(rings.flat());
   for (const tensor of Object.values(tensors)) tensor.dispose();
   plan.dispose();
 }
