@@ -56,7 +56,13 @@ export const PASSES: Readonly<Record<string, string>> = {
   'ssm/ssd_chunk_state': 'ssm/ssd_chunk_scan',
   'ssm/ssd_join': 'ssm/ssd_step',
   'ssm/ssd_scan_loop': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_step_join': 'ssm/ssd_step',
+  'token/sample_adjust': 'token/sample',
+  'token/sample_histogram': 'token/sample',
+  'token/sample_logprobs': 'token/sample',
+  'token/sample_resolve': 'token/sample',
   'token/sample_slices': 'token/sample',
+  'token/sample_split': 'token/sample',
 };
 
 /** Comment lines that a shader begins with. */

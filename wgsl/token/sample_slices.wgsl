@@ -5,9 +5,9 @@
 // Barriers: those of workgroupBest, between its entries and their best.
 // Requirements: none; subgroups shorten the reduction.
 //! axis simd: subgroups(subgroups) | baseline
-import package::shared::random::gumbel;
 import package::shared::random::philox;
 import package::shared::reduce::{betterOf, workgroupBest};
+import package::shared::sampling::{drawnKey, orderedKey, positive, NOTHING, SEED, TEMPERATURE};
 @if(simd_subgroups) enable subgroups;
 
 struct Params {
@@ -28,23 +28,12 @@ override HAS_POSITION: bool = true;
 @group(0) @binding(0) var<uniform> params: Params;
 // (batch, vocabSize) bits of f32, rows logitsStride apart: a compiler may assume that floats are never NaN, not bits
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
-// (batch, 4): bits of the temperature, low and high word of the seed, unused
+// (batch, 4 or more): bits of the temperature, low and high word of the seed
 @group(0) @binding(2) var<storage, read> settings: array<u32>;
 // (batch) the counter of the random numbers
 @group(0) @binding(3) var<storage, read> position: array<u32>;
 // (batch, slices, 2) key and index
 @group(0) @binding(4) var<storage, read_write> partials: array<vec2<u32>>;
-
-const INFINITY_BITS: u32 = 0x7f800000u;
-const NOTHING: vec2<u32> = vec2<u32>(0u, 0xffffffffu);
-
-// Larger floats have larger keys; both zeros have one key and NaN, as 0, is below all.
-fn orderedKey(bits: u32) -> u32 {
-  let magnitude = bits & 0x7fffffffu;
-  if (magnitude > INFINITY_BITS) { return 0u; }
-  if (magnitude == 0u) { return 0x80000000u; }
-  return bits ^ select(0x80000000u, 0xffffffffu, bits != magnitude);
-}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
@@ -63,11 +52,11 @@ fn main(
   if (HAS_SETTINGS) {
     let at = params.settingsOffset + row * params.settingsStride;
     // Negative, NaN and infinite temperatures count as 0.
-    if (settings[at] < INFINITY_BITS) { temperature = bitcast<f32>(settings[at]); }
+    temperature = positive(settings[at + TEMPERATURE]);
     if (temperature > 0.0) {
       var counter = 0u;
       if (HAS_POSITION) { counter = position[params.positionOffset + row]; }
-      noise = philox(vec4<u32>(counter, quad, 0u, 0u), vec2<u32>(settings[at + 1u], settings[at + 2u]));
+      noise = philox(vec4<u32>(counter, quad, 0u, 0u), vec2<u32>(settings[at + SEED], settings[at + SEED + 1u]));
     }
   }
   var best = NOTHING;
@@ -75,15 +64,7 @@ fn main(
     let index = 4u * quad + i;
     if (index < params.vocabSize) {
       let bits = logits[params.logitsOffset + row * params.logitsStride + index];
-      var key = orderedKey(bits);
-      if (temperature > 0.0) {
-        // The order of logit / temperature + gumbel, without its overflow. Infinities stay out of the arithmetic.
-        if ((bits & INFINITY_BITS) != INFINITY_BITS) {
-          key = orderedKey(bitcast<u32>(bitcast<f32>(bits) + temperature * gumbel(noise[i])));
-        } else if (bits != INFINITY_BITS) {
-          key = 0u;
-        }
-      }
+      let key = drawnKey(orderedKey(bits), temperature, noise[i]);
       if (key != 0u) { best = betterOf(best, vec2<u32>(key, index)); }
     }
   }

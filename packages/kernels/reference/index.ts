@@ -63,6 +63,14 @@ export { advance, type AdvanceInputs, type AdvanceOptions } from './token/advanc
 export { argmax, type ArgmaxInputs, type ArgmaxOptions } from './token/argmax.ts';
 export { embed, type EmbedInputs, type EmbedOptions } from './token/embed.ts';
 export { philox, sample, sampleScores, type SampleInputs, type SampleOptions } from './token/sample.ts';
+export { sampleAdjusted, type SampleAdjustedInputs, type SampleAdjustedOptions } from './token/sample_adjusted.ts';
+export { sampleKept, type SampleKeptInputs, type SampleKeptOptions } from './token/sample_kept.ts';
+export {
+  sampleLogprobs,
+  type SampleLogprobsInputs,
+  type SampleLogprobsOptions,
+  type SampleLogprobsResult,
+} from './token/sample_logprobs.ts';
 export { softmax, type SoftmaxInputs, type SoftmaxOptions } from './token/softmax.ts';
 
 export { ceilingCopy } from './ceiling/copy.ts';

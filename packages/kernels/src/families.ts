@@ -72,3 +72,5 @@ export { expertMatmul } from './moe/expert_matmul.ts';
 export type { ExpertMatmulOptions } from './moe/expert_matmul.ts';
 export { moeMlp } from './moe/moe_mlp.ts';
 export type { MoeMlpInputs, MoeMlpOptions } from './moe/moe_mlp.ts';
+export { SAMPLE_SETTINGS_WORDS, sampleSettings } from './token/sample_settings.ts';
+export type { SampleSettings } from './token/sample_settings.ts';

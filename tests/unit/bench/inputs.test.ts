@@ -23,6 +23,11 @@ describe('Random', () => {
 });
 
 describe('hostInput', () => {
+  it('repeats words', () => {
+    const { values } = hostInput(new Random(1), { shape: [3, 2], dtype: 'u32', words: [7, 9] });
+    expect([...values]).toEqual([7, 9, 7, 9, 7, 9]);
+  });
+
   it.each(['f32', 'f16', 'bf16'] as const)('pads the rows of a %s matrix', (dtype) => {
     const spec = { shape: [3, 13], dtype, matrix: true };
     const { host, values } = hostInput(new Random(1), spec);

@@ -34,10 +34,13 @@ export function inputBytes(spec: RandomInput): number {
 
 /** Random values of one input, for a case small enough that the host computes it too. */
 export function hostInput(random: Random, spec: RandomInput): HostInput {
-  const { shape, dtype, scale = 1, shift = 0, below = 2 } = spec;
+  const { shape, dtype, scale = 1, shift = 0, below = 2, words } = spec;
   const count = product(shape);
   if (dtype === 'u32') {
-    const data = random.integers(count, below);
+    const data =
+      words === undefined
+        ? random.integers(count, below)
+        : Uint32Array.from({ length: count }, (_, at) => words[at % words.length] ?? NaN);
     return { host: { data, shape, dtype }, values: data };
   }
   const values = random.normals(count, scale, shift);
@@ -88,14 +91,15 @@ export class RandomBlocks {
     this.#blocks.clear();
   }
 
-  #block({ dtype, scale, shift, below }: RandomInput): GPUBuffer {
-    const key = JSON.stringify([dtype, scale, shift, below]);
+  #block({ dtype, scale, shift, below, words }: RandomInput): GPUBuffer {
+    const key = JSON.stringify([dtype, scale, shift, below, words]);
     const made = this.#blocks.get(key);
     if (made !== undefined) return made;
     const distribution = {
       ...(scale === undefined ? {} : { scale }),
       ...(shift === undefined ? {} : { shift }),
       ...(below === undefined ? {} : { below }),
+      ...(words === undefined ? {} : { words }),
     };
     const { host } = hostInput(this.#random, { shape: [BLOCK_VALUES], dtype, ...distribution });
     const { buffer } = this.#device.upload('bench/block', host);

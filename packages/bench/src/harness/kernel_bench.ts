@@ -10,6 +10,8 @@ export interface RandomInput {
   readonly scale?: number;
   readonly shift?: number;
   readonly below?: number;
+  /** u32 that are repeated instead of random ones, as rows of settings are; their number divides 64. */
+  readonly words?: readonly number[];
 }
 
 export interface KernelCase {

@@ -1,4 +1,6 @@
 import { float64, type Numbers } from '../arrays.ts';
+import { sampleAdjusted, type SampleAdjustedInputs, type SampleAdjustedOptions } from './sample_adjusted.ts';
+import { sampleKept } from './sample_kept.ts';
 
 /** High and low word of a 64-bit product. */
 function multiplyWide(a: number, b: number): readonly [number, number] {
@@ -20,38 +22,41 @@ export function philox(counter: readonly number[], key: readonly number[]): read
   return [c0, c1, c2, c3];
 }
 
-export interface SampleInputs {
-  /** (rows, width) */
-  readonly logits: Numbers;
+export interface SampleInputs extends SampleAdjustedInputs {
   /** (rows) the counter of the random numbers; 0 by default */
   readonly position?: Numbers | undefined;
 }
 
-export interface SampleOptions {
-  readonly rows: number;
-  /** V */
-  readonly width: number;
+export interface SampleOptions extends SampleAdjustedOptions {
   /** 0, the default: the largest logit. */
   readonly temperature?: number | undefined;
+  /** 0, the default: all. */
+  readonly topK?: number | undefined;
+  /** 1, the default: all. */
+  readonly topP?: number | undefined;
+  /** 0, the default: all. */
+  readonly minP?: number | undefined;
   /** Low and high word. */
   readonly seed?: readonly [number, number] | undefined;
 }
 
 /**
- * score = logit + temperature * gumbel, whose largest element is the drawn token; NaN where none may be drawn.
+ * score = logit + temperature * gumbel of the adjusted logits, whose largest element is the drawn token; NaN where none
+ * may be drawn, which includes what top-k, top-p and min-p drop where there is a temperature.
  * gumbel = -log(-log(u)) with u = 1 - (r + 1/2) / 2^32 and r = word i % 4 of philox((position, floor(i / 4), 0, 0), seed).
  *
  * Shapes: logits and scores (rows, width), position (rows). Source: Gumbel-max, arXiv 1411.0030, section 2.
  */
 export function sampleScores(inputs: SampleInputs, options: SampleOptions): Float64Array {
   const { rows, width, temperature = 0, seed = [0, 0] } = options;
-  const logits = float64('logits', inputs.logits, rows, width);
+  const logits = float64('logits', sampleAdjusted(inputs, options), rows, width);
+  const kept = temperature > 0 ? sampleKept({ logits: logits.values }, { ...options, temperature }) : logits.values;
   const position = float64('position', inputs.position ?? new Float64Array(rows), rows);
   return Float64Array.from({ length: rows * width }, (_, at) => {
     const i = at % width;
     const logit = logits.at(at);
     if (!(temperature > 0) || Number.isNaN(logit) || logit === Infinity) return logit;
-    if (logit === -Infinity) return NaN;
+    if (kept[at] !== 1) return NaN;
     const words = philox([position.at(Math.floor(at / width)), Math.floor(i / 4), 0, 0], seed);
     const w = ((words[i % 4] ?? NaN) + 0.5) / 2 ** 32;
     return logit + temperature * -Math.log(-Math.log1p(-w));
