@@ -60,3 +60,7 @@ export { ropeAppend } from './attention/rope_append.ts';
 export type { RopeAppendInputs, RopeAppendOptions } from './attention/rope_append.ts';
 export { attentionStep } from './attention/attention_step.ts';
 export type { AttentionStepInputs, AttentionStepOptions } from './attention/attention_step.ts';
+export { selectiveScan } from './ssm/selective_scan.ts';
+export type { SelectiveScanInputs, SelectiveScanOptions, SelectiveScanResult } from './ssm/selective_scan.ts';
+export { selectiveScanStep } from './ssm/selective_scan_step.ts';
+export type { SelectiveScanStepInputs, SelectiveScanStepOptions } from './ssm/selective_scan_step.ts';
