@@ -66,10 +66,7 @@ export function tokens(tensor: Values, start: number, end: number): Values {
   const width = tensor.data.length / (batch * length);
   const data = new Float32Array(batch * (end - start) * width);
   for (let b = 0; b < batch; b++) {
-    data.set(
-      tensor.data.subarray((b * length + start) * width, (b * length + end) * width),
-      b * (end - start) * width,
-    );
+    data.set(tensor.data.subarray((b * length + start) * width, (b * length + end) * width), b * (end - start) * width);
   }
   return values(data, batch, end - start, ...rest);
 }

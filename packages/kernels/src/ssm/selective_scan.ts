@@ -6,7 +6,7 @@ import { requireArgument, requireRank } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
 import { ceilDivSize, maximumSize } from '../core/size.ts';
-import type { SelectiveSizes, SelectiveTensors } from './selective.ts';
+import type { SelectiveTensors } from './selective.ts';
 import { pairUp, placeOf, requireSelective } from './selective.ts';
 import type { SsdTimeOptions } from './ssd.ts';
 import { timeLimits } from './ssd.ts';
@@ -57,10 +57,9 @@ export function selectiveScan(
   const kernel = 'selectiveScan';
   const { u, dt, A, dtBias, D, z } = inputs;
   const [batch = 1, length = 1] = requireRank(kernel, 'u', u, ['B', 'L', 'E']);
-  const sizes = requireSelective(kernel, inputs, [batch, length], ['B', 'L']);
-  const { channels, groups, stateSize } = sizes;
+  const { channels, groups, stateSize } = requireSelective(kernel, inputs, [batch, length], ['B', 'L']);
   const limits = timeLimits(kernel, options);
-  const tile = chooseTile(sizes, maximumSize(length), recording.capabilities.software);
+  const tile = chooseTile(stateSize, recording.capabilities.software);
   const chunkLength = chunkLengthOf(kernel, options.chunkLength, length, channels * tile.lanes * maximumSize(batch));
   const chunks = ceilDivSize(length, chunkLength);
 
@@ -127,16 +126,14 @@ interface Tile {
  * One vector of 4 states an invocation where N <= 16, else four: more registers, fewer partial sums. As many tokens as
  * the workgroup memory holds.
  */
-function chooseTile({ channels: all, groups, stateSize }: SelectiveSizes, length: number, software: boolean): Tile {
+function chooseTile(stateSize: number, software: boolean): Tile {
   const quads = Math.ceil(stateSize / 4);
-  const vectors = software ? Math.min(quads, 4) : quads <= 4 ? 1 : 4;
+  const vectors = quads <= 4 ? 1 : 4;
   const lanes = 2 ** Math.ceil(Math.log2(quads / vectors));
-  // A few channels, as a group may have, leave the rest of a workgroup without work.
-  const most = software ? 32 : 128;
-  const workgroup = Math.max(lanes, Math.min(most, lanes * 2 ** Math.ceil(Math.log2(all / groups))));
+  const workgroup = software ? 32 : 128;
   const channels = workgroup / lanes;
   const bytes = 12 * channels + 32 * vectors * lanes + 4 * workgroup;
-  const tokens = Math.min(16, Math.floor(WORKGROUP_BYTES / bytes / 4) * 4, Math.ceil(length / 4) * 4);
+  const tokens = Math.min(16, Math.floor(WORKGROUP_BYTES / bytes / 4) * 4);
   return { workgroup, vectors, lanes, channels, tokens };
 }
 
