@@ -43,6 +43,8 @@ export const PASSES: Readonly<Record<string, string>> = {
   'ssm/mamba2_output_step': 'ssm/mamba2_decode_step',
   'ssm/mamba2_project_step': 'ssm/mamba2_decode_step',
   'ssm/mamba2_update_step': 'ssm/mamba2_decode_step',
+  'ssm/mamba3_scan_angles': 'ssm/mamba3_scan',
+  'ssm/mamba3_scan_rotate': 'ssm/mamba3_scan',
   'ssm/selective_scan_carry': 'ssm/selective_scan',
   'ssm/selective_scan_states': 'ssm/selective_scan',
   'ssm/ssd_chunk_carry': 'ssm/ssd_chunk_scan',

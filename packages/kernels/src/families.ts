@@ -64,3 +64,8 @@ export { selectiveScan } from './ssm/selective_scan.ts';
 export type { SelectiveScanInputs, SelectiveScanOptions, SelectiveScanResult } from './ssm/selective_scan.ts';
 export { selectiveScanStep } from './ssm/selective_scan_step.ts';
 export type { SelectiveScanStepInputs, SelectiveScanStepOptions } from './ssm/selective_scan_step.ts';
+export { mamba3Scan } from './ssm/mamba3_scan.ts';
+export type { Mamba3ScanInputs, Mamba3ScanResult } from './ssm/mamba3_scan.ts';
+export { mamba3Step } from './ssm/mamba3_step.ts';
+export type { Mamba3StepInputs } from './ssm/mamba3_step.ts';
+export type { Mamba3States, Mamba3Tensors } from './ssm/mamba3.ts';
