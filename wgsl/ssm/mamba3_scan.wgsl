@@ -1,3 +1,4 @@
+// Longer than most shaders, because staging, recurrence and output of a tile share its workgroup memory.
 // S = decay S + scale v k^T; y = (S q + rest v) silu(z) over all tokens of a head, with the four of mamba3_scan_rotate
 // Source: state-spaces/mamba, mamba3_siso (one program a head walks over its chunks); the last pass of mamba3Scan.
 // Work: one workgroup ROWS = WORKGROUP_SIZE / LANES rows of a head's state over all tokens, the state in registers.

@@ -1,8 +1,8 @@
 // turns[t] = turns[t - 1] + pi tanh(angles[t]) dt[t]; coefficients of every token: exp(adt), its key's scale, D
 // Source: state-spaces/mamba, mamba3_siso: angle_dt, and its scan as one SSD, where a key counts with
 //   sigmoid(trap[t]) dt[t] + (1 - sigmoid(trap[t + 1])) dt[t + 1]; the first of the three passes of mamba3Scan.
-// Work: one workgroup 32 angles of a head over all tokens, 64 at a time: an invocation adds 16 tokens, then what is before.
-// Workgroup memory: 512 bytes (sums of the runs of 16).
+// Work: one workgroup 32 angles of a head over all tokens; of a tile an invocation adds 16, then what is before them.
+// Workgroup memory: 4 WORKGROUP_SIZE bytes (sums of the runs of 16).
 // Barriers: between the sums of runs and their prefixes, and before the next sums.
 // Requirements: none.
 import package::shared::turns::{turnOf, turnsOf, positiveAngle, sigmoid};
@@ -25,12 +25,10 @@ struct Params {
   skipOffset: u32,
 }
 
-const WORKGROUP_SIZE: u32 = 128u;
+override WORKGROUP_SIZE: u32 = 256u;
 const ANGLES: u32 = 32u;
-// Tokens that one invocation adds, and runs of them side by side
+// Tokens that one invocation adds: their loads are all on their way at once
 const RUN: u32 = 16u;
-const RUNS: u32 = 4u;
-const TILE: u32 = RUN * RUNS;
 override HAS_STATE: bool = false;
 override HAS_SKIP: bool = false;
 
@@ -90,34 +88,37 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let angle = workgroup.x * ANGLES + local % ANGLES;
   let inside = angle < params.rotary;
   let run = local / ANGLES;
+  let runs = WORKGROUP_SIZE / ANGLES;
+  let tileTokens = RUN * runs;
   let held = params.stateOffset + batch * params.stateStride + head * params.rotary + angle;
   var carried = 0u;
   if (HAS_STATE && inside) { carried = turnsOf(angleState[held]); }
-  for (var tile = 0u; tile < params.length / TILE + 1u; tile++) {
-    let first = tile * TILE;
-    if (workgroup.x == 0u && local < TILE && first + local <= params.length) {
+  for (var tile = 0u; tile < params.length / tileTokens + 1u; tile++) {
+    let first = tile * tileTokens;
+    if (workgroup.x == 0u && local < tileTokens && first + local <= params.length) {
       writeCoefficients(batch, head, first + local);
     }
     let start = first + run * RUN;
-    let end = min(start + RUN, params.length);
+    var moves = array<u32, RUN>();
     var sum = 0u;
-    if (inside) {
-      for (var token = start; token < end; token++) { sum += turnAt(batch * params.length + token, head, angle); }
+    for (var i = 0u; i < RUN; i++) {
+      if (inside && start + i < params.length) {
+        moves[i] = turnAt(batch * params.length + start + i, head, angle);
+        sum += moves[i];
+      }
     }
     runSums[local] = sum;
     workgroupBarrier();
     var before = carried;
-    for (var other = 0u; other < RUNS; other++) {
+    for (var other = 0u; other < runs; other++) {
       let others = runSums[other * ANGLES + local % ANGLES];
       if (other < run) { before += others; }
       carried += others;
     }
-    if (inside) {
-      for (var token = start; token < end; token++) {
-        let row = batch * params.length + token;
-        before += turnAt(row, head, angle);
-        turns[(row * params.heads + head) * params.rotary + angle] = before;
-      }
+    for (var i = 0u; i < RUN; i++) {
+      let row = batch * params.length + start + i;
+      before += moves[i];
+      if (inside && start + i < params.length) { turns[(row * params.heads + head) * params.rotary + angle] = before; }
     }
     workgroupBarrier();
   }

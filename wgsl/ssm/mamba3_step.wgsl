@@ -1,3 +1,4 @@
+// Longer than most shaders, because it takes all 18 tensors of a step from 8 bindings.
 // S = a (S + (1 - w) dt v' k'^T) + w dt v k^T; y = (S q + D v) silu(z), a = exp(adt), w = sigmoid(trap), of one token; q and
 // k are turned by the angle after this token, k' and v' are those of the token before
 // Source: state-spaces/mamba, mamba3_siso_step.

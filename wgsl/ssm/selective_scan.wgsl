@@ -1,3 +1,4 @@
+// Longer than most shaders, because staging, recurrence and output of a tile share its workgroup memory.
 // h = exp(dt A) h + dt B u; y = (C h + D u) silu(z) over a chunk of tokens, dt = clamp(softplus(raw + dtBias), low, high)
 // Source: Mamba, arXiv 2312.00752, algorithm 2; selective_scan of state-spaces/mamba.
 // Work: one workgroup CHANNELS channels of one group over one chunk, from the state that enters it.

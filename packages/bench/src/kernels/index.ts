@@ -15,6 +15,10 @@ import { fusedMlpBench } from './mlp/fused_mlp.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
 import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
+import { mamba3ScanBench } from './ssm/mamba3_scan.bench.ts';
+import { mamba3StepBench } from './ssm/mamba3_step.bench.ts';
+import { selectiveScanBench } from './ssm/selective_scan.bench.ts';
+import { selectiveScanStepBench } from './ssm/selective_scan_step.bench.ts';
 import { ssdChunkScanBench } from './ssm/ssd_chunk_scan.bench.ts';
 import { ssdStepBench } from './ssm/ssd_step.bench.ts';
 import { advanceBench } from './token/advance.bench.ts';
@@ -37,6 +41,10 @@ export const kernelBenches: readonly KernelBench[] = [
   ssdChunkScanBench,
   ssdStepBench,
   mamba2DecodeStepBench,
+  selectiveScanBench,
+  selectiveScanStepBench,
+  mamba3ScanBench,
+  mamba3StepBench,
   ropeBench,
   ropeAppendBench,
   flashAttentionBench,

@@ -1,3 +1,4 @@
+// Longer than most references: the recurrence has fifteen inputs.
 import { sigmoid, silu } from '../activations.ts';
 import { expectDivisible, float64, optionalFloat64, zeros, type Numbers, type Reals } from '../arrays.ts';
 

@@ -4,7 +4,7 @@ import { mamba3ScanAnglesShader } from '../generated/ssm/mamba3_scan_angles.ts';
 import { mamba3ScanRotateShader } from '../generated/ssm/mamba3_scan_rotate.ts';
 import { requireArgument, requireRank } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
-import { addSize, ceilDivSize, flatGrid, productSize } from '../core/size.ts';
+import { addSize, ceilDivSize, flatGrid, maximumSize, productSize } from '../core/size.ts';
 import type { Mamba3States, Mamba3Tensors } from './mamba3.ts';
 import { requireMamba3, wholeOffset } from './mamba3.ts';
 import { placeOf } from './selective.ts';
@@ -23,6 +23,8 @@ const ROTATE_WORKGROUP = 128;
 const MOST_LANES = 32;
 /** Bytes of workgroup memory that every device has. */
 const WORKGROUP_BYTES = 16_384;
+/** Workgroups that keep a large GPU busy. */
+const ENOUGH_WORKGROUPS = 256;
 
 /**
  * Mamba-3 (one input, one output a head) over a whole sequence: with t = the angle so far, w = sigmoid(trap) and keys and
@@ -56,7 +58,7 @@ export function mamba3Scan(recording: Recording, inputs: Mamba3ScanInputs): Mamb
     vState: inputs.vState ?? scratch('vState', headDim),
   };
   const none = recording.placeholder();
-  const tile = chooseTile(stateSize, recording.capabilities.software);
+  const tile = chooseTile(stateSize, maximumSize(batch) * heads * headDim, recording.capabilities.software);
   const padded = 4 * tile.vectors * tile.lanes;
   const rows = addSize(length, 1);
   const turns = recording.scratch('mamba3Scan.turns', 'u32', [batch, length, heads, rotary]);
@@ -68,7 +70,8 @@ export function mamba3Scan(recording: Recording, inputs: Mamba3ScanInputs): Mamb
   recording.dispatch(mamba3ScanAnglesShader, {
     bindings: { angles, dt, adt, trap, D: D ?? none, angleState: states.angleState, turns, coefficients },
     params: {
-      ...{ ...sizes, rotary },
+      ...sizes,
+      rotary,
       ...placeOf('angles', angles, 2),
       ...placeOf('dt', dt, 1),
       ...placeOf('adt', adt, 1),
@@ -76,7 +79,11 @@ export function mamba3Scan(recording: Recording, inputs: Mamba3ScanInputs): Mamb
       ...placeOf('state', states.angleState, 2),
       skipOffset: D?.offset ?? 0,
     },
-    overrides: { HAS_STATE: hasState, HAS_SKIP: D !== undefined },
+    overrides: {
+      WORKGROUP_SIZE: recording.capabilities.software ? 64 : 256,
+      HAS_STATE: hasState,
+      HAS_SKIP: D !== undefined,
+    },
     workgroups: [Math.ceil(rotary / ANGLES_OF_WORKGROUP), heads, batch],
   });
   const most = recording.capabilities.software ? 4 : MOST_LANES;
@@ -84,7 +91,12 @@ export function mamba3Scan(recording: Recording, inputs: Mamba3ScanInputs): Mamb
   recording.dispatch(mamba3ScanRotateShader, {
     bindings: { q, k, qBias, kBias, turns, kState: hasState ? states.kState : none, coefficients, qk },
     params: {
-      ...{ ...sizes, batch, group, pairs: stateSize / 2, paddedPairs: padded / 2, rotary },
+      ...sizes,
+      batch,
+      group,
+      pairs: stateSize / 2,
+      paddedPairs: padded / 2,
+      rotary,
       ...placeOf('q', q, 2),
       ...placeOf('k', k, 2),
       qBiasOffset: wholeOffset('qBias', qBias),
@@ -106,7 +118,9 @@ export function mamba3Scan(recording: Recording, inputs: Mamba3ScanInputs): Mamb
       y,
     },
     params: {
-      ...{ ...sizes, headDim, stateSize },
+      ...sizes,
+      headDim,
+      stateSize,
       ...placeOf('v', v, 2),
       ...placeOf('z', z, 2),
       ...placeOf('state', states.state, 3),
@@ -114,8 +128,12 @@ export function mamba3Scan(recording: Recording, inputs: Mamba3ScanInputs): Mamb
       ...placeOf('vState', states.vState, 2),
     },
     overrides: {
-      ...{ WORKGROUP_SIZE: tile.workgroup, LANES: tile.lanes, ROWS: tile.rows, TILE: tile.tokens },
-      ...{ HAS_STATE: hasState, HAS_GATE: z !== undefined },
+      WORKGROUP_SIZE: tile.workgroup,
+      LANES: tile.lanes,
+      ROWS: tile.rows,
+      TILE: tile.tokens,
+      HAS_STATE: hasState,
+      HAS_GATE: z !== undefined,
     },
     constants: { VECTORS: tile.vectors },
     workgroups: [Math.ceil(headDim / tile.rows), heads, batch],
@@ -123,15 +141,20 @@ export function mamba3Scan(recording: Recording, inputs: Mamba3ScanInputs): Mamb
   return { y, ...states };
 }
 
-/** One vector of 4 values an invocation where N <= 16, else four; as many tokens as the workgroup memory holds. */
+/**
+ * One vector of 4 values an invocation where N <= 16, else four; as many tokens as the workgroup memory holds. Every
+ * workgroup reads all queries and keys of its head: it is as large as leaves a GPU enough of them.
+ */
 function chooseTile(
   stateSize: number,
+  allRows: number,
   software: boolean,
 ): { workgroup: number; vectors: number; lanes: number; rows: number; tokens: number } {
   const quads = Math.ceil(stateSize / 4);
   const vectors = quads <= 4 ? 1 : 4;
   const lanes = 2 ** Math.ceil(Math.log2(quads / vectors));
-  const workgroup = software ? 32 : 64;
+  const large = [256, 128].find((size) => (allRows * lanes) / size >= ENOUGH_WORKGROUPS);
+  const workgroup = software ? 32 : (large ?? 64);
   const rows = workgroup / lanes;
   const bytes = 16 + 8 * rows + 32 * vectors * lanes + 4 * workgroup;
   const tokens = Math.min(16, Math.floor(WORKGROUP_BYTES / bytes / 4) * 4);

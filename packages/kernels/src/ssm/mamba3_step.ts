@@ -57,7 +57,11 @@ export function mamba3Step(recording: Recording, inputs: Mamba3StepInputs): Tens
   recording.dispatch(mamba3StepShader, {
     bindings: { qk: q, tokens: v, weights: qBias, angleState, state, kState, vState, y },
     params: {
-      ...{ heads, group, headDim, stateSize, rotary },
+      heads,
+      group,
+      headDim,
+      stateSize,
+      rotary,
       ...placeOf('q', q, 2),
       ...placeOf('k', k, 2),
       ...placeOf('v', v, 2),

@@ -73,15 +73,25 @@ export function selectiveScan(
   const { B, C, vectors, biasOffset, skipOffset } = pairUp(recording, kernel, inputs);
   const common = {
     params: {
-      ...{ length, chunks, chunkLength, groupChannels, groupTiles, channels, stateSize },
+      length,
+      chunks,
+      chunkLength,
+      groupChannels,
+      groupTiles,
+      channels,
+      stateSize,
       ...places,
       ...placeOf('b', B, 2),
       biasOffset,
       ...limits,
     },
     overrides: {
-      ...{ WORKGROUP_SIZE: tile.workgroup, LANES: tile.lanes, CHANNELS: tile.channels, TILE: tile.tokens },
-      ...{ HAS_BIAS: dtBias !== undefined, SOFTPLUS: options.dtSoftplus ?? true },
+      WORKGROUP_SIZE: tile.workgroup,
+      LANES: tile.lanes,
+      CHANNELS: tile.channels,
+      TILE: tile.tokens,
+      HAS_BIAS: dtBias !== undefined,
+      SOFTPLUS: options.dtSoftplus ?? true,
     },
     constants: { VECTORS: tile.vectors },
     workgroups: [groups * groupTiles, chunks, batch],
@@ -107,8 +117,10 @@ export function selectiveScan(
     params: { ...common.params, ...gate, ...placeOf('c', C, 2), skipOffset, ...placeOf('state', states, 2) },
     overrides: {
       ...common.overrides,
-      ...{ HAS_SKIP: D !== undefined, HAS_GATE: z !== undefined },
-      ...{ HAS_STATE: !whole || inputs.state !== undefined, WRITES_STATE: whole },
+      HAS_SKIP: D !== undefined,
+      HAS_GATE: z !== undefined,
+      HAS_STATE: !whole || inputs.state !== undefined,
+      WRITES_STATE: whole,
     },
   });
   return { y, state };

@@ -50,8 +50,15 @@ export function selectiveScanStep(
   const c = placeOf('c', C, 2);
   const y = recording.scratch('selectiveScanStep.y', 'f32', [batch, channels]);
   const choices = loadChoice(
-    ...[stateSize, places.aOffset, places.aStride, places.stateOffset, places.stateStride],
-    ...[b.bOffset, b.bStride, c.cOffset, c.cStride],
+    stateSize,
+    places.aOffset,
+    places.aStride,
+    places.stateOffset,
+    places.stateStride,
+    b.bOffset,
+    b.bStride,
+    c.cOffset,
+    c.cStride,
   );
   // As many lanes as a channel has vectors: a power of two.
   const load = choices.load ?? recording.choice(selectiveScanStepShader, 'load');
