@@ -12,7 +12,7 @@ import {
   ShapeError,
 } from '@mambalab/kernels';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice, simdChoices } from '../../support/gpu.ts';
+import { asHardware, openTestDevice, simdChoices } from '../../support/gpu.ts';
 import { expectClose } from '../../support/numbers.ts';
 import type { Inputs, Refs, Result, Sizes, Values } from './mamba3_support.ts';
 import { ALONG, draw, expectedOf, expectResult, pack, STATES, TOLERANCE, tokens, values } from './mamba3_support.ts';
@@ -50,6 +50,13 @@ describe('mamba3Scan', () => {
   it.each(simdChoices(device))('with %o', async (force) => {
     const sizes = { ...small, length: 5 };
     await expectScan(draw(sizes), sizes, force);
+  });
+
+  it('is right with the workgroups of a GPU', async () => {
+    const sizes = { batch: 1, length: 131, heads: 2, sharedHeads: 1, headDim: 9, stateSize: 128, rotary: 33 };
+    const inputs = draw(sizes);
+    const result = await run(asHardware(device), kernel, inputs as never, undefined, { poison: true });
+    expectResult(result as unknown as Result<Values>, expectedOf(inputs, sizes));
   });
 
   it('does without skip, gate and states', async () => {

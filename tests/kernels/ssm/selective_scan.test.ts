@@ -13,7 +13,7 @@ import {
   ShapeError,
 } from '@mambalab/kernels';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice } from '../../support/gpu.ts';
+import { asHardware, openTestDevice } from '../../support/gpu.ts';
 import { expectClose, Random } from '../../support/numbers.ts';
 import type { Inputs, Refs, Sizes, Values } from './selective_support.ts';
 import { draw, expectedOf, tokens, values } from './selective_support.ts';
@@ -73,6 +73,18 @@ describe('selectiveScan', () => {
     const kept = Object.entries(draw(sizes)).filter(([name]) => !absent.includes(name));
     expect(kept.length).toBe(7);
     await expectScan(Object.fromEntries(kept) as never, sizes, {});
+  });
+
+  it('is right with the workgroups of a GPU', async () => {
+    const sizes = { batch: 1, length: 21, channels: 40, groups: 1, stateSize: 16 };
+    const hardware = asHardware(device);
+    expect(hardware.capabilities.software).toBe(false);
+    const inputs = draw(sizes);
+    const result = await run(hardware, selectiveScan, inputs as never, { chunkLength: 12 }, { poison: true });
+    const { y, state } = result as unknown as Result;
+    const expected = expectedOf(inputs, sizes);
+    expectClose(y.data, expected.y, TOLERANCE);
+    expectClose(state.data, expected.state, TOLERANCE);
   });
 
   it('clamps dt and takes it as it is', async () => {
