@@ -1,5 +1,5 @@
-import type { Device, ForcedChoices } from '@mambalab/kernels';
-import { hasRequirement } from '@mambalab/kernels';
+import type { ForcedChoices } from '@mambalab/kernels';
+import { Device, hasRequirement } from '@mambalab/kernels';
 import { requestDevice } from '@mambalab/kernels/node';
 import { afterAll } from 'vitest';
 import { matmulMatrixShader } from '../../packages/kernels/src/generated/linear/matmul_matrix.ts';
@@ -31,3 +31,8 @@ export async function openMatrixDevice(workgroupMemory = 49_152): Promise<Device
 
 /** Whether a device has workgroup memory for the largest tiles of matrix units; a software GPU has not. */
 export const hasLargeTiles = (device: Device): boolean => device.gpu.limits.maxComputeWorkgroupStorageSize >= 36_864;
+/** The same device under a name that does not tell that a CPU does the work: kernels take the workgroups of a GPU. */
+export function asHardware(device: Device): Device {
+  const info = { vendor: 'test', architecture: '', device: '', description: '' } as GPUAdapterInfo;
+  return new Device(device.gpu, info);
+}

@@ -35,6 +35,8 @@ export {
   type SelectiveScanResult,
 } from './ssm/selective_scan.ts';
 export { selectiveScanStep, type SelectiveScanStepOptions } from './ssm/selective_scan_step.ts';
+export { mamba3Scan, type Mamba3Inputs, type Mamba3Options, type Mamba3Result } from './ssm/mamba3_scan.ts';
+export { mamba3Step, type Mamba3StepOptions } from './ssm/mamba3_step.ts';
 
 export { attention, type AttentionInputs, type AttentionOptions } from './attention/attention.ts';
 export { flashAttention, type FlashAttentionInputs, type FlashAttentionOptions } from './attention/flash_attention.ts';

@@ -20,6 +20,10 @@ import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
 import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
 import { ssdChunkScanBench, ssdScanLoopBench, ssdScanMatrixBench } from './ssm/ssd_chunk_scan.bench.ts';
+import { mamba3ScanBench } from './ssm/mamba3_scan.bench.ts';
+import { mamba3StepBench } from './ssm/mamba3_step.bench.ts';
+import { selectiveScanBench } from './ssm/selective_scan.bench.ts';
+import { selectiveScanStepBench } from './ssm/selective_scan_step.bench.ts';
 import { ssdStepBench } from './ssm/ssd_step.bench.ts';
 import { advanceBench } from './token/advance.bench.ts';
 import { embedBench } from './token/embed.bench.ts';
@@ -47,6 +51,10 @@ export const kernelBenches: readonly KernelBench[] = [
   ssdScanMatrixBench,
   ssdStepBench,
   mamba2DecodeStepBench,
+  selectiveScanBench,
+  selectiveScanStepBench,
+  mamba3ScanBench,
+  mamba3StepBench,
   ropeBench,
   ropeAppendBench,
   flashAttentionBench,
