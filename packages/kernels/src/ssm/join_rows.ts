@@ -19,10 +19,14 @@ const MOST_PARTS = 6;
  * The same tensors as views of one storage, so that a shader reads them through one binding: as they are where they
  * share a storage already, else copied by one dispatch. All have the same number of rows.
  */
-export function joinRows(recording: Recording, name: string, parts: readonly JoinedPart[]): readonly TensorRef[] {
+export function joinRows<T extends readonly JoinedPart[]>(
+  recording: Recording,
+  name: string,
+  parts: T,
+): { readonly [I in keyof T]: TensorRef } {
   const [first] = parts;
   if (first === undefined || parts.every(({ tensor }) => tensor.storage === first.tensor.storage)) {
-    return parts.map(({ tensor }) => tensor);
+    return parts.map(({ tensor }) => tensor) as never;
   }
   requireArgument(parts.length <= MOST_PARTS, `${name}: ${parts.length} tensors.`, `At most ${MOST_PARTS} are joined.`);
   const rowsOf = ({ tensor, dimensions }: JoinedPart): readonly Size[] =>
@@ -84,5 +88,5 @@ export function joinRows(recording: Recording, name: string, parts: readonly Joi
     };
     start += widths[at] ?? 0;
     return view;
-  });
+  }) as never;
 }

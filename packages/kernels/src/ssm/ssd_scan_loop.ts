@@ -4,7 +4,7 @@ import type { Recording } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
 import { addSize, maximumSize } from '../core/size.ts';
-import { joinColumns } from './ssd_join.ts';
+import { joinRows } from './join_rows.ts';
 import type { SsdSizes } from './ssd.ts';
 import { gatePlace, loadChoice } from './ssd.ts';
 import type { SsdScan } from './ssd_chunk_shared.ts';
@@ -55,7 +55,10 @@ export function recordLoop(recording: Recording, scan: SsdScan): void {
   const { x, D, z } = inputs;
   const { heads, headDim, stateSize } = sizes;
   recordScores(recording, scan);
-  const [B, C] = joinColumns(recording, 'ssdChunkScan', [inputs.B, inputs.C], [2, 2]);
+  const [B, C] = joinRows(recording, 'ssdChunkScan.joined', [
+    { name: 'B', tensor: inputs.B, dimensions: 2 },
+    { name: 'C', tensor: inputs.C, dimensions: 2 },
+  ] as const);
   const places = {
     ...scan.xPlace,
     bOffset: B.offset,

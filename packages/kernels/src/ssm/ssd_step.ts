@@ -5,7 +5,7 @@ import { strideOfRows } from '../core/recording.ts';
 import { ceilDivSize, flatGrid, multiplySize } from '../core/size.ts';
 import type { SsdTensors, SsdTimeOptions } from './ssd.ts';
 import { gatePlace, hasSkipElements, loadChoice, requireSsd, requireWhole, timeLimits } from './ssd.ts';
-import { joinColumns } from './ssd_join.ts';
+import { joinRows } from './join_rows.ts';
 
 /**
  * `SsdTensors` with `...` = (B). x, B and C are best views of one storage, and so are dt and z: else they are copied
@@ -48,8 +48,18 @@ export function ssdStep(recording: Recording, inputs: SsdStepInputs, options: Ss
     requireWhole(kernel, 'slots', slots);
   }
   const limits = timeLimits(kernel, options);
-  const [x, B, C] = joinColumns(recording, kernel, [inputs.x, inputs.B, inputs.C], [2, 2, 2]);
-  const [dt, z] = inputs.z === undefined ? [inputs.dt] : joinColumns(recording, kernel, [inputs.dt, inputs.z], [1, 2]);
+  const [x, B, C] = joinRows(recording, 'ssdStep.joined', [
+    { name: 'x', tensor: inputs.x, dimensions: 2 },
+    { name: 'B', tensor: inputs.B, dimensions: 2 },
+    { name: 'C', tensor: inputs.C, dimensions: 2 },
+  ] as const);
+  const [dt, z] =
+    inputs.z === undefined
+      ? [inputs.dt]
+      : joinRows(recording, 'ssdStep.gated', [
+          { name: 'dt', tensor: inputs.dt, dimensions: 1 },
+          { name: 'z', tensor: inputs.z, dimensions: 2 },
+        ] as const);
   const bStride = strideOfRows('B', B, 2);
   const cStride = strideOfRows('C', C, 2);
   const stateStride = strideOfRows('state', state, 3);
