@@ -290,7 +290,16 @@ describe.each(DESIGNS)('ssdChunkScan, %s', (design) => {
     const given = draw(sizes);
     const projection = new Random(8).normals(batch * length * wide);
     const { x, dt, B, C, ...shared } = given;
-    const rest = { ...shared, D: values(new Random(3).normals(inner), heads, headDim) };
+    const rest = {
+      ...shared,
+      D: values(new Random(3).normals(inner), heads, headDim),
+      // The first row is padded behind.
+      sequenceIds: {
+        data: Int32Array.from({ length: 38 }, (_, i) => (i > 16 && i < 19 ? -1 : 0)),
+        shape: [2, 19],
+        dtype: 'i32',
+      },
+    } as const;
     const z = values(new Random(4).normals(batch * length * inner), batch, length, heads, headDim);
     const put = (tensor: Values, at: number): void => {
       const width = tensor.data.length / (batch * length);
@@ -347,9 +356,13 @@ describe.each(DESIGNS)('ssdChunkScan, %s', (design) => {
       }),
     );
     const sequenceIds = { data: Int32Array.from(ids), shape: [2, 53], dtype: 'i32' } as const;
-    const z = values(new Random(6).normals(2 * 53 * 32), 2, 53, 2, 16);
-    await expectScan({ ...draw(sizes), z, sequenceIds }, sizes, { design, chunkLength: 16 });
-    await expectScan({ ...draw(sizes, [-0.1, 0]), z, sequenceIds }, sizes, { design, chunkLength: 64 });
+    const others = {
+      z: values(new Random(6).normals(2 * 53 * 32), 2, 53, 2, 16),
+      D: values(new Random(7).normals(32), 2, 16),
+      sequenceIds,
+    };
+    await expectScan({ ...draw(sizes), ...others }, sizes, { design, chunkLength: 16 });
+    await expectScan({ ...draw(sizes, [-0.1, 0]), ...others }, sizes, { design, chunkLength: 64 });
   });
 
   // As test_chunk_state_varlen of mamba_ssm: lengths of all kinds one after another, here also 0, and padding behind.
