@@ -37,7 +37,9 @@ export function importsOf(path: string): string[] {
 export const PASSES: Readonly<Record<string, string>> = {
   'linear/matmul_matrix': 'linear/matmul',
   'mlp/fused_mlp_matrix': 'mlp/fused_mlp',
+  'attention/append_heads': 'attention/rope_append',
   'attention/attention_combine': 'attention/attention_step',
+  'attention/attention_terms': 'attention/flash_attention',
   'mlp/fused_mlp_step': 'mlp/fused_mlp',
   'ssm/mamba2_output_step': 'ssm/mamba2_decode_step',
   'ssm/mamba2_project_step': 'ssm/mamba2_decode_step',

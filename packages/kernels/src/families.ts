@@ -60,3 +60,7 @@ export { ropeAppend } from './attention/rope_append.ts';
 export type { RopeAppendInputs, RopeAppendOptions } from './attention/rope_append.ts';
 export { attentionStep } from './attention/attention_step.ts';
 export type { AttentionStepInputs, AttentionStepOptions } from './attention/attention_step.ts';
+export { qkNorm } from './attention/qk_norm.ts';
+export type { QkNormInputs, QkNormOptions, QkNormResult } from './attention/qk_norm.ts';
+export type { CacheDtype } from './attention/cache.ts';
+export { packCache, unpackCache } from './attention/cache_values.ts';
