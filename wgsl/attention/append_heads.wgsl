@@ -8,7 +8,7 @@
 //! axis cache: f32 | f16 | q8
 @if(!cache_q8) import package::shared::cache::{CachePair, storedPair};
 import package::shared::lane_sums::{LANES, sumOverLanes};
-@if(cache_q8) import package::shared::quantize::{nearestQuant, scaleBits};
+import package::shared::quantize::{nearestQuant, scaleBits};
 import package::shared::rotary::rotaryTurn;
 import package::shared::trigonometry::sinCos;
 @if(simd_subgroups) enable subgroups;
