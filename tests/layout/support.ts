@@ -45,6 +45,8 @@ export const PASSES: Readonly<Record<string, string>> = {
   'moe/moe_combine': 'moe/moe_mlp',
   'moe/moe_mlp_down': 'moe/moe_mlp',
   'moe/moe_sort': 'moe/moe_route',
+  'attention/append_heads': 'attention/rope_append',
+  'attention/attention_terms': 'attention/flash_attention',
   'mlp/fused_mlp_step': 'mlp/fused_mlp',
   'ssm/join_rows': 'ssm/selective_scan',
   'ssm/mamba2_output_step': 'ssm/mamba2_decode_step',

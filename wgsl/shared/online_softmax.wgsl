@@ -15,3 +15,10 @@ fn softCapped(score: f32, cap: f32) -> f32 {
   let e = exp2(clamp(score / cap, -15.0, 15.0) * (2.0 * LOG2_E));
   return cap * LOG2_E * (1.0 - 2.0 / (e + 1.0));
 }
+
+// What the output is multiplied with where the denominator has one more term, exp2(sink), that brings no value.
+fn sinkScale(largest: f32, total: f32, sink: f32) -> f32 {
+  let raised = max(largest, sink);
+  let rescale = exp2(largest - raised);
+  return rescale / (total * rescale + exp2(sink - raised));
+}

@@ -47,6 +47,8 @@ export {
   type RopeAppendOptions,
   type RopeAppendResult,
 } from './attention/rope_append.ts';
+export { qkNorm, type QkNormInputs, type QkNormOptions } from './attention/qk_norm.ts';
+export { quantizeBlocks } from './attention/quantize_blocks.ts';
 export { rope, type RopeInputs, type RopeOptions } from './attention/rope.ts';
 export {
   ropeInverseFrequencies,

@@ -83,3 +83,7 @@ export type { Mamba3ScanInputs, Mamba3ScanResult } from './ssm/mamba3_scan.ts';
 export { mamba3Step } from './ssm/mamba3_step.ts';
 export type { Mamba3StepInputs } from './ssm/mamba3_step.ts';
 export type { Mamba3States, Mamba3Tensors } from './ssm/mamba3.ts';
+export { qkNorm } from './attention/qk_norm.ts';
+export type { QkNormInputs, QkNormOptions, QkNormResult } from './attention/qk_norm.ts';
+export type { CacheDtype } from './attention/cache.ts';
+export { packCache, unpackCache } from './attention/cache_values.ts';

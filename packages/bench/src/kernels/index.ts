@@ -1,6 +1,7 @@
 import type { KernelBench } from '../harness/kernel_bench.ts';
 import { attentionStepBench } from './attention/attention_step.bench.ts';
 import { flashAttentionBench } from './attention/flash_attention.bench.ts';
+import { qkNormBench } from './attention/qk_norm.bench.ts';
 import { ropeBench } from './attention/rope.bench.ts';
 import { ropeAppendBench } from './attention/rope_append.bench.ts';
 import { copyBench } from './ceiling/copy.bench.ts';
@@ -57,6 +58,7 @@ export const kernelBenches: readonly KernelBench[] = [
   mamba3StepBench,
   ropeBench,
   ropeAppendBench,
+  qkNormBench,
   flashAttentionBench,
   attentionStepBench,
   embedBench,

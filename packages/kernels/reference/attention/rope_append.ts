@@ -1,5 +1,6 @@
-import { Reals, type Numbers } from '../arrays.ts';
-import { rope } from './rope.ts';
+import type { Numbers } from '../arrays.ts';
+import { normAndRotate } from './qk_norm.ts';
+import { quantizeBlocks } from './quantize_blocks.ts';
 
 export interface RopeAppendInputs {
   /** (B, L, H, P) */
@@ -16,6 +17,12 @@ export interface RopeAppendInputs {
   readonly keyCache: Numbers;
   /** (B, T, Hkv, P) */
   readonly valueCache: Numbers;
+  /** (B, T / pageSize): the caches are (pages, pageSize, Hkv, P). */
+  readonly pages?: Numbers | undefined;
+  /** (P) or (H, P); left out, queries are not normalised */
+  readonly qWeight?: Numbers | undefined;
+  /** (P) or (Hkv, P); left out, keys are not normalised */
+  readonly kWeight?: Numbers | undefined;
 }
 
 export interface RopeAppendOptions {
@@ -27,6 +34,14 @@ export interface RopeAppendOptions {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly interleaved?: boolean | undefined;
+  /** Of the norms; 1e-6 by default */
+  readonly eps?: number | undefined;
+  /** Of the norms: added to every weight; 0 by default */
+  readonly weightOffset?: number | undefined;
+  /** Tokens of a page; needed with `pages` */
+  readonly pageSize?: number | undefined;
+  /** Rows become what a q8 cache keeps of them. */
+  readonly quantized?: boolean | undefined;
 }
 
 export interface RopeAppendResult {
@@ -38,30 +53,33 @@ export interface RopeAppendResult {
   readonly valueCache: Float64Array;
 }
 
-/** `rope` of q and k from position[b] on; k and v become rows position[b] + l of the caches, those below T. */
+/**
+ * `qkNorm` of q and k from position[b] on; k and v become rows position[b] + l of the caches, those below T whose page
+ * is one of the cache.
+ */
 export function ropeAppend(inputs: RopeAppendInputs, options: RopeAppendOptions): RopeAppendResult {
-  const { inverseFrequencies, position } = inputs;
-  const { batch, length, capacity, heads, kvHeads, headDim, interleaved } = options;
-  const rotated = new Reals(Float64Array.from(inputs.q));
-  const keyCache = new Reals(Float64Array.from(inputs.keyCache));
-  const valueCache = new Reals(Float64Array.from(inputs.valueCache));
-  for (let b = 0; b < batch; b++) {
-    const start = position[b] ?? NaN;
-    const sequence = (array: Numbers, count: number): Float64Array =>
-      Float64Array.from(array).slice(b * length * count * headDim, (b + 1) * length * count * headDim);
-    const turned = (x: Float64Array, count: number): Float64Array => {
-      if (inverseFrequencies === undefined) return x;
-      const rotaryDim = 2 * inverseFrequencies.length;
-      const shape = { batch: 1, length, heads: count, headDim, rotaryDim };
-      return rope({ x }, { ...shape, start, inverseFrequencies, interleaved });
-    };
-    rotated.values.set(turned(sequence(inputs.q, heads), heads), b * length * heads * headDim);
-    const width = kvHeads * headDim;
-    const kept = Math.min(length, Math.max(capacity - start, 0)) * width;
-    const row = (b * capacity + start) * width; // caches [b, position[b], 0, 0]
-    if (kept === 0) continue;
-    keyCache.values.set(turned(sequence(inputs.k, kvHeads), kvHeads).subarray(0, kept), row);
-    valueCache.values.set(sequence(inputs.v, kvHeads).subarray(0, kept), row);
-  }
-  return { rotated: rotated.values, keyCache: keyCache.values, valueCache: valueCache.values };
+  const { q, k, v, position, pages, qWeight, kWeight } = inputs;
+  const { batch, length, capacity, heads, kvHeads, headDim, pageSize = 1, quantized = false } = options;
+  const rotated = normAndRotate(q, qWeight, inputs, { ...options, heads });
+  const keys = normAndRotate(k, kWeight, inputs, { ...options, heads: kvHeads });
+  const stored = (x: Numbers): Float64Array => (quantized ? quantizeBlocks({ x }) : Float64Array.from(x));
+  const width = kvHeads * headDim;
+  const append = (cache: Numbers, rows: Float64Array): Float64Array => {
+    const y = Float64Array.from(cache);
+    for (let token = 0; token < batch * length; token++) {
+      const b = Math.floor(token / length);
+      const at = (position[b] ?? NaN) + (token % length);
+      const page = pages?.[b * (capacity / pageSize) + Math.floor(at / pageSize)] ?? NaN;
+      const row = pages === undefined ? b * capacity + at : page * pageSize + (at % pageSize);
+      if (at < capacity && (row + 1) * width <= y.length) {
+        y.set(rows.subarray(token * width, (token + 1) * width), row * width);
+      }
+    }
+    return y;
+  };
+  return {
+    rotated,
+    keyCache: append(inputs.keyCache, stored(keys)),
+    valueCache: append(inputs.valueCache, stored(v)),
+  };
 }

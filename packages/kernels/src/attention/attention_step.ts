@@ -2,19 +2,29 @@ import { attentionCombineShader } from '../generated/attention/attention_combine
 import { attentionStepShader } from '../generated/attention/attention_step.ts';
 import { requireArgument, requireDtype, requireRank, requireShape } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
-import { reshape, strideOfRows } from '../core/recording.ts';
+import { strideOfRows } from '../core/recording.ts';
 import { maximumSize } from '../core/size.ts';
-import { NO_WINDOW, requireHeads, requireScores, rowsInUnits } from './inputs.ts';
+import { requireCache } from './cache.ts';
+import { NO_WINDOW, requireHeads, requireScores } from './inputs.ts';
+import { headRows, headTerms } from './terms.ts';
 
 export interface AttentionStepInputs {
   /** (B, H, P) f32: the query of one token; sequences may be strided */
   readonly q: TensorRef;
-  /** (B, T, Hkv, P) f32 or f16 */
+  /** (B, T, Hkv, P) f32, f16 or q8; with `pages`: (pages, page size, Hkv, P) */
   readonly k: TensorRef;
-  /** (B, T, Hkv, P) of the dtype of `k` */
+  /** As `k`, of its dtype */
   readonly v: TensorRef;
   /** (B) u32, index of the token's own key, which is in the cache already: keys 0 to position are valid */
   readonly position: TensorRef;
+  /** (B, N) u32: key t of sequence b is row t % pageSize of page pages[b, floor(t / pageSize)], and T is N * pageSize */
+  readonly pages?: TensorRef;
+  /** (H) f32, ALiBi: scores get slope * (position of the key - position of the query) */
+  readonly slopes?: TensorRef;
+  /** (H) f32: one more logit in the denominator of the softmax, which brings no value */
+  readonly sinks?: TensorRef;
+  /** (B, H, P) f32; the output is multiplied with sigmoid(gate). Sequences or heads may be strided. */
+  readonly gate?: TensorRef;
 }
 
 export interface AttentionStepOptions {
@@ -38,11 +48,12 @@ const MAX_SPLITS = 256;
  * Attention of one token to a KV cache: `y[b, h] = sum_t softmax_t(scale q . k[b, t]) v[b, t]`, t = 0 to position[b],
  * with key head floor(h Hkv / H). The keys are cut into shares that run side by side, and all query heads of a key
  * head read it together; a second dispatch, left out with one share, combines the shares. The position is read on the
- * GPU: the same recording serves every token.
+ * GPU: the same recording serves every token. Slopes are added after the scale and the soft cap; what is left out costs
+ * nothing.
  *
  * @returns (B, H, P) f32, contiguous
- * @throws ShapeError or ArgumentError if P is not a multiple of 4 (8 with f16 keys) from 8 to 256, H is not a multiple
- *   of Hkv, or a shape, dtype or option is wrong
+ * @throws ShapeError or ArgumentError if P is not a multiple of 4 (8 with f16 keys, 32 with q8) from 8 to 256, H is not
+ *   a multiple of Hkv, a page has not a power of two of tokens, or a shape, dtype or option is wrong
  *
  * Cost: 4 P flops a key and query head; reads keys and values once (for groups of more than 8 query heads, or 4
  * where P exceeds 128 or there are no subgroups, once for each such part). Source: Flash-Decoding (Dao et al., 2023).
@@ -52,26 +63,30 @@ export function attentionStep(
   inputs: AttentionStepInputs,
   options: AttentionStepOptions = {},
 ): TensorRef {
-  const { q, k, v, position } = inputs;
+  const { q, k, v, position, pages, gate } = inputs;
   requireDtype('attentionStep', 'q', q, 'f32');
-  requireDtype('attentionStep', 'k', k, 'f32', 'f16');
-  requireDtype('attentionStep', 'v', v, k.dtype);
   const [batch = 1, h, p] = requireRank('attentionStep', 'q', q, ['B', 'H', 'P']);
-  const unit = k.dtype === 'f16' ? 8 : 4;
-  const limits = { multiple: unit, least: 8, most: 256 };
+  const limits = { multiple: k.dtype === 'f32' ? 4 : 8, least: 8, most: 256 };
   const { heads, kvHeads, headDim } = requireHeads('attentionStep', { heads: h, headDim: p }, k, limits);
-  const capacity = k.shape[1] ?? 1;
-  requireShape('attentionStep', 'k', k, [batch, capacity, kvHeads, headDim]);
-  requireShape('attentionStep', 'v', v, [batch, capacity, kvHeads, headDim]);
+  const tensors = { names: ['k', 'v'], keys: k, values: v, pages } as const;
+  const unitOf = (dtype: string): number => (dtype === 'f32' ? 4 : 8);
+  const cache = requireCache('attentionStep', recording, tensors, { batch, kvHeads, headDim }, unitOf);
+  const { capacity } = cache;
   requireDtype('attentionStep', 'position', position, 'u32');
   requireShape('attentionStep', 'position', position, [batch]);
+  if (gate !== undefined) {
+    requireDtype('attentionStep', 'gate', gate, 'f32');
+    requireShape('attentionStep', 'gate', gate, [batch, heads, headDim]);
+  }
   const { scale = 1 / Math.sqrt(headDim), window = NO_WINDOW, softCap } = options;
   requireScores('attentionStep', { scale, window, softCap });
 
   const group = heads / kvHeads;
   // Without subgroups, the parts of scores take the room of more heads.
   const subgroups = recording.choice(attentionStepShader, 'simd') === 'subgroups';
-  const headTile = Math.min(group, headDim > 128 || !subgroups ? 4 : 8);
+  const mostHeads = headDim > 128 || !subgroups ? 4 : 8;
+  // Tiles of one size: 12 heads are 6 and 6, not 8 and 4.
+  const headTile = Math.ceil(group / Math.ceil(group / mostHeads));
   const workgroups = kvHeads * Math.ceil(group / headTile);
   const mostKeys = Math.min(maximumSize(capacity), window);
   // On a CPU, shares without keys cost as much as a tile of keys: SwiftShader took 78 ms for 8 shares of 6 keys.
@@ -89,12 +104,22 @@ export function attentionStep(
     'Leave it out to have it chosen.',
   );
 
-  const keys = rowsInUnits('attentionStep', 'k', k, unit);
-  const values = rowsInUnits('attentionStep', 'v', v, unit);
-  const sums = recording.scratch('attentionStep.sums', 'f32', [batch, heads, splits, headDim]);
-  const stats = recording.scratch('attentionStep.stats', 'f32', [batch, heads, splits, 2]);
+  const gates = gate === undefined ? { offset: 0, stride: 0, headStride: 0 } : headRows('gate', gate);
+  const qStride = strideOfRows('q', q, 2);
+  const { terms, ...perHead } = headTerms(
+    'attentionStep',
+    recording,
+    { slopes: inputs.slopes, sinks: inputs.sinks },
+    heads,
+  );
+  const gateParams = { gateOffset: gates.offset, gateStride: gates.stride, gateHeadStride: gates.headStride };
+  const bound = { terms, gate: gate ?? recording.placeholder() };
+  const HAS_GATE = gate !== undefined;
+  const y = recording.scratch('attentionStep.y', 'f32', [batch, heads, headDim]);
+  // A share has its largest score and its sum of weights behind its values.
+  const shares = splits === 1 ? y : recording.scratch('attentionStep.sums', 'f32', [batch, heads, splits, headDim + 4]);
   recording.dispatch(attentionStepShader, {
-    bindings: { q, k, v, position, sums, stats },
+    bindings: { q, k, v, position, pages: cache.pages, ...bound, y: shares },
     params: {
       capacity,
       heads,
@@ -104,21 +129,33 @@ export function attentionStep(
       scale,
       cap: softCap ?? 0,
       qOffset: q.offset,
-      qStride: strideOfRows('q', q, 2),
-      kOffset: keys.offset,
-      kStride: keys.stride,
-      vOffset: values.offset,
-      vStride: values.stride,
+      qStride,
+      kOffset: cache.keys.offset,
+      kStride: cache.keys.stride,
+      vOffset: cache.values.offset,
+      vStride: cache.values.stride,
+      kScales: cache.keys.scales,
+      vScales: cache.values.scales,
+      ...cache.pageParams,
+      ...perHead.params,
+      ...gateParams,
+    },
+    // With several shares, sinks and gate wait for the whole.
+    overrides: {
+      PAGED: cache.paged,
+      HAS_SLOPES: perHead.overrides.HAS_SLOPES,
+      HAS_SINKS: perHead.overrides.HAS_SINKS && splits === 1,
+      HAS_GATE: HAS_GATE && splits === 1,
     },
     constants: { HEAD_DIM: headDim, HEAD_TILE: headTile },
-    choices: { cache: k.dtype === 'f16' ? 'f16' : 'f32' },
+    choices: { cache: cache.dtype },
     workgroups: [workgroups, splits, batch],
   });
-  if (splits === 1) return reshape(sums, [batch, heads, headDim]);
-  const y = recording.scratch('attentionStep.y', 'f32', [batch, heads, headDim]);
+  if (splits === 1) return y;
   recording.dispatch(attentionCombineShader, {
-    bindings: { sums, stats, y },
-    params: { heads, splits },
+    bindings: { sums: shares, sinks: terms, gate: bound.gate, y },
+    params: { heads, splits, sinksOffset: perHead.params.sinksOffset, ...gateParams },
+    overrides: { HAS_SINKS: perHead.overrides.HAS_SINKS, HAS_GATE },
     constants: { HEAD_DIM: headDim },
     workgroups: [heads, batch],
   });

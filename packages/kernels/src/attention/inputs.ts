@@ -1,32 +1,6 @@
 import { requireArgument, requireRank, requireStatic } from '../core/checks.ts';
-import { ShapeError } from '../core/errors.ts';
 import type { TensorRef } from '../core/recording.ts';
-import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
-import { ceilDivSize } from '../core/size.ts';
-
-/** Where rows of heads begin and how far apart they lie, counted in units of several values. */
-export interface RowLayout {
-  readonly offset: Size;
-  readonly stride: number;
-}
-
-/**
- * The layout of rows of (H, P) values in units of `unit` values, as a shader that loads whole units counts.
- *
- * @throws ShapeError if a row does not begin at a whole unit
- */
-export function rowsInUnits(kernel: string, name: string, tensor: TensorRef, unit: number): RowLayout {
-  const stride = strideOfRows(name, tensor, 2);
-  const { offset } = tensor;
-  if (stride % unit !== 0 || (typeof offset === 'number' && offset % unit !== 0)) {
-    throw new ShapeError(
-      `${kernel}: rows of '${name}' must begin at multiples of ${unit} values; found rows ${stride} apart, from ${typeof offset === 'number' ? offset : offset.key}.`,
-      'Pad the rows, or choose columns that begin at such multiples.',
-    );
-  }
-  return { offset: ceilDivSize(offset, unit), stride: stride / unit };
-}
 
 /** Sizes of a KV cache and of the query heads that read it. */
 export interface HeadSizes {

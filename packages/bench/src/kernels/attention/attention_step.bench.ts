@@ -45,6 +45,26 @@ const decode = (label: string, sizes: Sizes): KernelCase => {
   };
 };
 
+/** The same cache in pages of 16 tokens, in any order. */
+const paged = (label: string, sizes: Sizes): KernelCase => {
+  const { capacity, kvHeads, headDim } = sizes;
+  const pages = capacity / 16;
+  const cache: RandomInput = { shape: [pages, 16, kvHeads, headDim], dtype: 'f16' };
+  const plain = decode(label, sizes);
+  return {
+    ...plain,
+    inputs: { ...plain.inputs, k: cache, v: cache, pages: { shape: [1, pages], dtype: 'u32', below: pages } },
+    record: (recording, inputs) =>
+      attentionStep(recording, {
+        q: input(inputs, 'q'),
+        k: input(inputs, 'k'),
+        v: input(inputs, 'v'),
+        position: input(inputs, 'position'),
+        pages: input(inputs, 'pages'),
+      }),
+  };
+};
+
 const verified: Sizes = { capacity: 300, heads: 8, kvHeads: 2, headDim: 64 };
 const llama = { heads: 32, kvHeads: 8, headDim: 64 };
 const hybrid = { heads: 32, kvHeads: 8, headDim: 128 };
@@ -71,6 +91,7 @@ export const attentionStepBench: KernelBench = {
     decode('Llama 1B at 1K', { capacity: 1024, ...llama }),
     decode('Llama 1B at 8K', { capacity: 8192, ...llama }),
     decode('Llama 1B at 32K', { capacity: 32_768, ...llama }),
+    paged('Llama 1B at 8K, pages of 16', { capacity: 8192, ...llama }),
     decode('8B hybrid at 1K', { capacity: 1024, ...hybrid }),
     decode('8B hybrid at 8K', { capacity: 8192, ...hybrid }),
     decode('8B hybrid at 32K', { capacity: 32_768, ...hybrid }),

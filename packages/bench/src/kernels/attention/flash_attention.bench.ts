@@ -29,6 +29,32 @@ const prefill = (label: string, sizes: Sizes): KernelCase => {
   };
 };
 
+/** With sinks, slopes and a gate, which add nothing to what must be read but the gate. */
+const withTerms = (label: string, sizes: Sizes): KernelCase => {
+  const { length, heads, headDim } = sizes;
+  const plain = prefill(label, sizes);
+  const perHead: RandomInput = { shape: [heads], dtype: 'f32' };
+  return {
+    ...plain,
+    inputs: {
+      ...plain.inputs,
+      slopes: { ...perHead, scale: 0.01 },
+      sinks: perHead,
+      gate: { shape: [1, length, heads, headDim], dtype: 'f32' },
+    },
+    record: (recording, inputs) =>
+      flashAttention(recording, {
+        q: input(inputs, 'q'),
+        k: input(inputs, 'k'),
+        v: input(inputs, 'v'),
+        slopes: input(inputs, 'slopes'),
+        sinks: input(inputs, 'sinks'),
+        gate: input(inputs, 'gate'),
+      }),
+    bytes: plain.bytes + 4 * length * heads * headDim,
+  };
+};
+
 const check = (sizes: Sizes, tolerance: number): KernelCheck => ({
   inputs: tensors(sizes, 'f16'),
   record: (recording, inputs) =>
@@ -52,6 +78,7 @@ export const flashAttentionBench: KernelBench = {
   ],
   cases: [
     prefill('Llama 1B prefill 2048', { length: 2048, heads: 32, kvHeads: 8, headDim: 64 }),
+    withTerms('Llama 1B prefill 2048, slopes, sinks and gate', { length: 2048, heads: 32, kvHeads: 8, headDim: 64 }),
     prefill('Llama 1B prefill 4096', { length: 4096, heads: 32, kvHeads: 8, headDim: 64 }),
     prefill('8B hybrid prefill 2048', { length: 2048, heads: 32, kvHeads: 8, headDim: 128 }),
     prefill('8B hybrid prefill 4096', { length: 4096, heads: 32, kvHeads: 8, headDim: 128 }),

@@ -36,6 +36,7 @@ const recordAppend =
       position: input(inputs, 'position'),
       keyCache: input(inputs, 'keyCache'),
       valueCache: input(inputs, 'valueCache'),
+      ...('qWeight' in inputs && { qWeight: input(inputs, 'qWeight'), kWeight: input(inputs, 'kWeight') }),
     });
   };
 
@@ -47,6 +48,18 @@ const appendCase = (label: string, sizes: Sizes): KernelCase => {
     record: recordAppend(sizes),
     flops: 3 * length * (heads + kvHeads) * headDim,
     bytes: length * headDim * (8 * heads + 2 * 6 * kvHeads),
+  };
+};
+
+/** With the norms of queries and keys of Qwen3. */
+const withNorms = (label: string, sizes: Sizes): KernelCase => {
+  const plain = appendCase(label, sizes);
+  const weight: RandomInput = { shape: [sizes.headDim], dtype: 'f32' };
+  return {
+    ...plain,
+    inputs: { ...plain.inputs, qWeight: weight, kWeight: weight },
+    record: recordAppend(sizes),
+    flops: 2 * plain.flops,
   };
 };
 
@@ -84,6 +97,8 @@ export const ropeAppendBench: KernelBench = {
   cases: [
     appendCase('Llama 1B decode', { length: 1, heads: 32, kvHeads: 8, headDim: 64, capacity: 1024 }),
     appendCase('8B hybrid decode', { length: 1, heads: 32, kvHeads: 8, headDim: 128, capacity: 1024 }),
+    withNorms('Qwen3 8B decode', { length: 1, heads: 32, kvHeads: 8, headDim: 128, capacity: 1024 }),
+    withNorms('Qwen3 8B prefill 2048', { length: 2048, heads: 32, kvHeads: 8, headDim: 128, capacity: 2048 }),
     appendCase('Llama 1B prefill 2048', { length: 2048, heads: 32, kvHeads: 8, headDim: 64, capacity: 2048 }),
     appendCase('8B hybrid prefill 4096', { length: 4096, heads: 32, kvHeads: 8, headDim: 128, capacity: 4096 }),
   ],
