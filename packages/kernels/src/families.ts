@@ -60,3 +60,7 @@ export { ropeAppend } from './attention/rope_append.ts';
 export type { RopeAppendInputs, RopeAppendOptions } from './attention/rope_append.ts';
 export { attentionStep } from './attention/attention_step.ts';
 export type { AttentionStepInputs, AttentionStepOptions } from './attention/attention_step.ts';
+export { layerNorm } from './norm/layer_norm.ts';
+export type { LayerNormInputs, LayerNormOptions } from './norm/layer_norm.ts';
+export { chooseRowTile } from './norm/rows.ts';
+export type { RowTile } from './norm/rows.ts';
