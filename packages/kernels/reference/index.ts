@@ -17,7 +17,11 @@ export {
   type CausalConv1dOptions,
   type CausalConv1dResult,
 } from './conv/causal_conv1d.ts';
-export { causalConv1dStep, type CausalConv1dStepOptions } from './conv/causal_conv1d_step.ts';
+export {
+  causalConv1dStep,
+  type CausalConv1dStepInputs,
+  type CausalConv1dStepOptions,
+} from './conv/causal_conv1d_step.ts';
 
 export { ssdScan } from './ssm/ssd_scan.ts';
 export { ssdChunkScan, type SsdChunkScanOptions } from './ssm/ssd_chunk_scan.ts';
