@@ -48,11 +48,15 @@ export { fusedMlp } from './mlp/fused_mlp.ts';
 export type { FusedMlpInputs, FusedMlpOptions } from './mlp/fused_mlp.ts';
 export { flashAttention } from './attention/flash_attention.ts';
 export type { FlashAttentionInputs, FlashAttentionOptions } from './attention/flash_attention.ts';
-export { ropeInverseFrequencies } from './attention/inverse_frequencies.ts';
+export { ropeAttentionFactor, ropeInverseFrequencies } from './attention/inverse_frequencies.ts';
 export type {
+  DynamicRopeScaling,
   LinearRopeScaling,
   Llama3RopeScaling,
+  LongRopeScaling,
   RopeInverseFrequenciesOptions,
+  RopeScaling,
+  YarnRopeScaling,
 } from './attention/inverse_frequencies.ts';
 export { rope } from './attention/rope.ts';
 export type { RopeInputs, RopeOptions } from './attention/rope.ts';
