@@ -51,9 +51,14 @@ export {
 } from './attention/rope_append.ts';
 export { rope, type RopeInputs, type RopeOptions } from './attention/rope.ts';
 export {
+  ropeAttentionFactor,
   ropeInverseFrequencies,
+  type DynamicRopeScaling,
   type Llama3RopeScaling,
+  type LongRopeScaling,
   type RopeInverseFrequenciesOptions,
+  type RopeScaling,
+  type YarnRopeScaling,
 } from './attention/rope_inverse_frequencies.ts';
 
 export { fusedMlp, type FusedMlpInputs, type FusedMlpOptions } from './mlp/fused_mlp.ts';

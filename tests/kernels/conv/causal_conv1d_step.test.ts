@@ -91,10 +91,10 @@ it('gives several tokens what they get one by one', async () => {
   let state: HostTensor = before;
   for (let l = 0; l < length; l++) {
     const row = (b: number): number => (b * length + l) * channels;
-    const data = Float32Array.from([0, 1].flatMap((b) => [...x.data.slice(row(b), row(b) + channels)]));
+    const data = Float32Array.from([0, 1].flatMap((b) => Array.from(x.data.slice(row(b), row(b) + channels))));
     const token = { data, shape: [batch, channels], dtype: 'f32' as const };
     const one = await run(device, step, { x: token, weight, state }, {}, { executor });
-    const rows = [0, 1].flatMap((b) => [...together.y.data.slice(row(b), row(b) + channels)]);
+    const rows = [0, 1].flatMap((b) => Array.from(together.y.data.slice(row(b), row(b) + channels)));
     expectSameBits(one.y.data, rows);
     state = one.state;
   }

@@ -13,6 +13,7 @@ import { matmulBench } from './linear/matmul.bench.ts';
 import { matvecBench } from './linear/matvec.bench.ts';
 import { fusedMlpBench } from './mlp/fused_mlp.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
+import { layerNormBench } from './norm/layer_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
 import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
 import { ssdChunkScanBench } from './ssm/ssd_chunk_scan.bench.ts';
@@ -31,6 +32,7 @@ export const kernelBenches: readonly KernelBench[] = [
   linearBench,
   fusedMlpBench,
   rmsNormBench,
+  layerNormBench,
   gatedRmsNormBench,
   causalConv1dBench,
   causalConv1dStepBench,
