@@ -35,6 +35,7 @@ export function importsOf(path: string): string[] {
 
 /** Shaders that are one part of a kernel, with the stem of that kernel. */
 export const PASSES: Readonly<Record<string, string>> = {
+  'conv/causal_conv1d_states': 'conv/causal_conv1d',
   'linear/matmul_matrix': 'linear/matmul',
   'mlp/fused_mlp_matrix': 'mlp/fused_mlp',
   'attention/flash_attention_matrix': 'attention/flash_attention',

@@ -1,20 +1,21 @@
-// u = x * silu(z); y[r, g, i] = u[r, g, i] / sqrt(mean_i(u[r, g, i]^2) + eps) * weight[g, i]; or norm(x) * weight * silu(z)
+// u = x * act(z); y[r, g, i] = u[r, g, i] / sqrt(mean_i(u[r, g, i]^2) + eps) * weight[g, i]; or norm(x) * weight * act(z)
 // Source: Dao and Gu, arXiv 2405.21060, section 7; state-spaces/mamba, RMSNormGated (norm_before_gate, group_size).
-// Work: one workgroup a row and group; the values stay in registers between the sum of squares and the scaling.
-// Workgroup memory: 1 KiB (256 partial sums).
-// Barriers: those of workgroupSum, between its partial sums and their total.
-// Requirements: none; subgroups shorten the reduction; 16-byte loads where offsets and strides allow them.
+// Work: one workgroup WORKGROUP_SIZE / LANES slices, a row's group each; its lanes keep it in registers between the passes.
+// Workgroup memory: 1 KiB of partial sums, 0.25 KiB with subgroups.
+// Barriers: those of sumOverLanes; none where a slice is no wider than a subgroup.
+// Requirements: none; subgroups shorten the reduction; 16-byte loads where widths, offsets and strides allow them.
 //! axis simd: subgroups(subgroups) | baseline
-//! axis load: vec4 | scalar
-//! constant STEPS
-import package::shared::reduce::workgroupSum;
+//! axis access: vector | scalar
+import package::shared::row_lanes::{WORKGROUP_SIZE, LANES, STEPS, Element, Four, hasElement, sigmoid, squareOf, squareOfFour, sumOverLanes};
 @if(simd_subgroups) enable subgroups;
 
-// Width, offsets and strides count Elements: four values where loads are vec4.
+// Width, offsets and strides count Elements: four values for vector access.
 struct Params {
-  rows: u32,
+  // rows * groups
+  slices: u32,
   groups: u32,
   width: u32,
+  // values of a slice
   channels: u32,
   xOffset: u32,
   xStride: u32,
@@ -24,13 +25,10 @@ struct Params {
   eps: f32,
 }
 
-override WORKGROUP_SIZE: u32 = 256u;
+override HAS_WEIGHT: bool = true;
 override NORM_BEFORE_GATE: bool = false;
-// Elements that one invocation holds: ceil(width / WORKGROUP_SIZE).
-const STEPS: u32 = 8u;
-
-@if(load_vec4) alias Element = vec4<f32>;
-@else alias Element = f32;
+// act: z * sigmoid(z), or sigmoid(z)
+override SILU: bool = true;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (rows, groups * width), rows xStride apart
@@ -42,10 +40,59 @@ const STEPS: u32 = 8u;
 // (rows, groups * width), rows yStride apart
 @group(0) @binding(4) var<storage, read_write> y: array<Element>;
 
-@if(load_vec4) fn squared(v: Element) -> f32 { return dot(v, v); }
-@else fn squared(v: Element) -> f32 { return v * v; }
+// Where a slice lies: the first element of its group, and the elements that this invocation may touch.
+struct Slice {
+  row: u32,
+  start: u32,
+  width: u32,
+  lane: u32,
+}
 
-fn silu(v: Element) -> Element { return v / (1.0 + exp(-v)); }
+// Element `step` of a lane from x, or from z; 0 where the slice has none.
+fn loadX(slice: Slice, step: u32) -> Element {
+  let i = step * LANES + slice.lane;
+  if (!hasElement(i, step, slice.width)) { return Element(); }
+  return x[params.xOffset + slice.row * params.xStride + slice.start + i];
+}
+
+fn loadZ(slice: Slice, step: u32) -> Element {
+  let i = step * LANES + slice.lane;
+  if (!hasElement(i, step, slice.width)) { return Element(); }
+  return z[params.zOffset + slice.row * params.zStride + slice.start + i];
+}
+
+fn loadFourX(slice: Slice, step: u32) -> Four {
+  return Four(loadX(slice, step), loadX(slice, step + 1u), loadX(slice, step + 2u), loadX(slice, step + 3u));
+}
+
+fn loadFourZ(slice: Slice, step: u32) -> Four {
+  return Four(loadZ(slice, step), loadZ(slice, step + 1u), loadZ(slice, step + 2u), loadZ(slice, step + 3u));
+}
+
+fn gate(value: Element, z: Element) -> Element {
+  if (SILU) { return value * (z * sigmoid(z)); }
+  return value * sigmoid(z);
+}
+
+fn gateFour(value: Four, z: Four) -> Four {
+  return Four(gate(value.a, z.a), gate(value.b, z.b), gate(value.c, z.c), gate(value.d, z.d));
+}
+
+fn store(slice: Slice, step: u32, scaled: Element, z: Element) {
+  let i = step * LANES + slice.lane;
+  if (!hasElement(i, step, slice.width)) { return; }
+  var value = scaled;
+  if (HAS_WEIGHT) { value *= weight[slice.start + i]; }
+  if (NORM_BEFORE_GATE) { value = gate(value, z); }
+  y[slice.row * params.yStride + slice.start + i] = value;
+}
+
+fn storeFour(slice: Slice, step: u32, value: Four, scale: f32, z: Four) {
+  store(slice, step, value.a * scale, z.a);
+  store(slice, step + 1u, value.b * scale, z.b);
+  store(slice, step + 2u, value.c * scale, z.c);
+  store(slice, step + 3u, value.d * scale, z.d);
+}
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
@@ -55,30 +102,48 @@ fn main(
   @if(simd_subgroups) @builtin(subgroup_size) subgroupSize: u32,
 ) {
   @if(!simd_subgroups) let subgroupSize = 1u;
-  let slice = workgroup.y * grid.x + workgroup.x;
-  if (slice >= params.rows * params.groups) { return; }
-  let row = slice / params.groups;
-  // First element of the group within its row.
-  let start = (slice % params.groups) * params.width;
-  var kept: array<Element, STEPS>;
+  let first = (workgroup.y * grid.x + workgroup.x) * (WORKGROUP_SIZE / LANES);
+  if (first >= params.slices) { return; }
+  let index = first + local / LANES;
+  // Lanes without a slice take part in the sums with nothing.
+  let width = select(0u, params.width, index < params.slices);
+  let slice = Slice(index / params.groups, index % params.groups * params.width, width, local % LANES);
+  let steps = (params.width + LANES - 1u) / LANES;
+  var low = Four();
+  var high = Four();
+  // The gate, where it comes last: loaded with x, so that both are in flight together.
+  var lowZ = Four();
+  var highZ = Four();
   var squares = 0.0;
-  for (var step = 0u; step < STEPS; step++) {
-    let i = step * WORKGROUP_SIZE + local;
-    if (i < params.width) {
-      var value = x[params.xOffset + row * params.xStride + start + i];
-      if (!NORM_BEFORE_GATE) { value *= silu(z[params.zOffset + row * params.zStride + start + i]); }
-      kept[step] = value;
-      squares += squared(value);
+  if (STEPS > 0u) {
+    low = loadFourX(slice, 0u);
+    lowZ = loadFourZ(slice, 0u);
+    if (STEPS > 4u) {
+      high = loadFourX(slice, 4u);
+      highZ = loadFourZ(slice, 4u);
+    }
+    if (!NORM_BEFORE_GATE) {
+      low = gateFour(low, lowZ);
+      if (STEPS > 4u) { high = gateFour(high, highZ); }
+    }
+    squares = squareOfFour(low) + squareOfFour(high);
+  } else {
+    for (var step = 0u; step < steps; step++) {
+      var value = loadX(slice, step);
+      if (!NORM_BEFORE_GATE) { value = gate(value, loadZ(slice, step)); }
+      squares += squareOf(value);
     }
   }
-  let total = workgroupSum(squares, local, WORKGROUP_SIZE, subgroupSize);
-  let scale = inverseSqrt(total / f32(params.channels) + params.eps);
-  for (var step = 0u; step < STEPS; step++) {
-    let i = step * WORKGROUP_SIZE + local;
-    if (i < params.width) {
-      var value = kept[step] * scale * weight[start + i];
-      if (NORM_BEFORE_GATE) { value *= silu(z[params.zOffset + row * params.zStride + start + i]); }
-      y[row * params.yStride + start + i] = value;
+  let scale = inverseSqrt(sumOverLanes(squares, local, subgroupSize) / f32(params.channels) + params.eps);
+  if (STEPS > 0u) {
+    storeFour(slice, 0u, low, scale, lowZ);
+    if (STEPS > 4u) { storeFour(slice, 4u, high, scale, highZ); }
+  } else {
+    for (var step = 0u; step < steps; step++) {
+      var value = loadX(slice, step);
+      let gateValue = loadZ(slice, step);
+      if (!NORM_BEFORE_GATE) { value = gate(value, gateValue); }
+      store(slice, step, value * scale, gateValue);
     }
   }
 }

@@ -17,7 +17,11 @@ export {
   type CausalConv1dOptions,
   type CausalConv1dResult,
 } from './conv/causal_conv1d.ts';
-export { causalConv1dStep, type CausalConv1dStepOptions } from './conv/causal_conv1d_step.ts';
+export {
+  causalConv1dStep,
+  type CausalConv1dStepInputs,
+  type CausalConv1dStepOptions,
+} from './conv/causal_conv1d_step.ts';
 
 export { ssdScan } from './ssm/ssd_scan.ts';
 export { ssdChunkScan, type SsdChunkScanOptions } from './ssm/ssd_chunk_scan.ts';
@@ -51,9 +55,14 @@ export { qkNorm, type QkNormInputs, type QkNormOptions } from './attention/qk_no
 export { quantizeBlocks } from './attention/quantize_blocks.ts';
 export { rope, type RopeInputs, type RopeOptions } from './attention/rope.ts';
 export {
+  ropeAttentionFactor,
   ropeInverseFrequencies,
+  type DynamicRopeScaling,
   type Llama3RopeScaling,
+  type LongRopeScaling,
   type RopeInverseFrequenciesOptions,
+  type RopeScaling,
+  type YarnRopeScaling,
 } from './attention/rope_inverse_frequencies.ts';
 
 export { fusedMlp, type FusedMlpInputs, type FusedMlpOptions } from './mlp/fused_mlp.ts';

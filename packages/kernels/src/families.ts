@@ -48,11 +48,15 @@ export { fusedMlp } from './mlp/fused_mlp.ts';
 export type { FusedMlpInputs, FusedMlpOptions } from './mlp/fused_mlp.ts';
 export { flashAttention } from './attention/flash_attention.ts';
 export type { FlashAttentionInputs, FlashAttentionOptions } from './attention/flash_attention.ts';
-export { ropeInverseFrequencies } from './attention/inverse_frequencies.ts';
+export { ropeAttentionFactor, ropeInverseFrequencies } from './attention/inverse_frequencies.ts';
 export type {
+  DynamicRopeScaling,
   LinearRopeScaling,
   Llama3RopeScaling,
+  LongRopeScaling,
   RopeInverseFrequenciesOptions,
+  RopeScaling,
+  YarnRopeScaling,
 } from './attention/inverse_frequencies.ts';
 export { rope } from './attention/rope.ts';
 export type { RopeInputs, RopeOptions } from './attention/rope.ts';
@@ -87,3 +91,7 @@ export { qkNorm } from './attention/qk_norm.ts';
 export type { QkNormInputs, QkNormOptions, QkNormResult } from './attention/qk_norm.ts';
 export type { CacheDtype } from './attention/cache.ts';
 export { packCache, unpackCache } from './attention/cache_values.ts';
+export { layerNorm } from './norm/layer_norm.ts';
+export type { LayerNormInputs, LayerNormOptions } from './norm/layer_norm.ts';
+export { chooseRowTile } from './norm/rows.ts';
+export type { RowTile } from './norm/rows.ts';

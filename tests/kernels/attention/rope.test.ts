@@ -16,6 +16,7 @@ import { openTestDevice } from '../../support/gpu.ts';
 import { expectClose, expectSameBits, normalTensor, Random } from '../../support/numbers.ts';
 
 const device = await openTestDevice();
+const executor = new Executor(device, { poison: true });
 
 // Two products and a sum of values that are at most about 4, with sines that are wrong by 1e-7 at most.
 const TOLERANCE = { rtol: 1e-6, atol: 1e-6 };
@@ -57,12 +58,19 @@ function expected(
   return out;
 }
 
-describe.each([{ interleaved: false }, { interleaved: true }])('rope %o', ({ interleaved }) => {
+describe.each([
+  { interleaved: false, access: 'vector' },
+  { interleaved: true, access: 'vector' },
+  { interleaved: false, access: 'scalar' },
+  { interleaved: true, access: 'scalar' },
+])('rope %o', ({ interleaved, access }) => {
   it.each([
     [1, 21, 2, 8, 8, [0]],
     [2, 3, 5, 64, 64, [7, 99_998]],
     [1, 1, 1, 128, 128, [1_000_000]],
+    // GPT-NeoX: a part of each head
     [3, 2, 4, 96, 32, [0, 1, 16_777_215]],
+    [1, 17, 5, 12, 8, [100_000]],
     [1, 5, 3, 12, 6, [100_000]],
     [1, 2, 9, 256, 256, [524_287]],
   ])(
@@ -76,7 +84,7 @@ describe.each([{ interleaved: false }, { interleaved: true }])('rope %o', ({ int
         inverseFrequencies: { data: frequencies, shape: [rotaryDim / 2], dtype: 'f32' as const },
         position: { data: Uint32Array.from(positions), shape: [batch], dtype: 'u32' as const },
       };
-      const y = await run(device, rope, inputs, { interleaved }, { poison: true });
+      const y = await run(device, rope, inputs, { interleaved }, { force: { access }, executor });
       expectClose(
         y.data,
         expected(x.data, { batch, length, heads, headDim }, frequencies, positions, interleaved),
@@ -87,12 +95,30 @@ describe.each([{ interleaved: false }, { interleaved: true }])('rope %o', ({ int
   );
 });
 
+it.each(['vector', 'scalar'])('scales what rotates and nothing else: %s', async (access) => {
+  const shape = { batch: 1, length: 3, heads: 2, headDim: 12 };
+  const x = normalTensor(new Random(5), [1, 3, 2, 12]);
+  const frequencies = ropeInverseFrequencies({ theta: 10_000, rotaryDim: 8 });
+  const inputs = { x, inverseFrequencies: { data: frequencies, shape: [4], dtype: 'f32' as const } };
+  const y = await run(device, rope, inputs, { scale: 1.25 }, { force: { access }, executor });
+  const options = { ...shape, rotaryDim: 8, inverseFrequencies: frequencies, scale: 1.25 };
+  expectClose(y.data, reference({ x: x.data }, options), TOLERANCE);
+});
+
+it('gives the same bits again and again', async () => {
+  const x = normalTensor(new Random(5), [1, 33, 6, 64]);
+  const frequencies = ropeInverseFrequencies({ theta: 10_000, rotaryDim: 32 });
+  const inputs = { x, inverseFrequencies: { data: frequencies, shape: [16], dtype: 'f32' as const } };
+  const first = await run(device, rope, inputs, {}, { executor });
+  for (let i = 0; i < 5; i++) expectSameBits((await run(device, rope, inputs, {}, { executor })).data, first.data);
+});
+
 it('agrees with the reference from position 0 on when none is given', async () => {
   const shape = { batch: 1, length: 20, heads: 2, headDim: 16 };
   const x = normalTensor(new Random(4), [1, 20, 2, 16]);
   const frequencies = ropeInverseFrequencies({ theta: 500_000, rotaryDim: 16 });
   const inputs = { x, inverseFrequencies: { data: frequencies, shape: [8], dtype: 'f32' as const } };
-  const y = await run(device, rope, inputs, {}, { poison: true });
+  const y = await run(device, rope, inputs, {}, { executor });
   // The reference does not round its angles: at 20 they are wrong by 1e-6 at most.
   expectClose(y.data, reference({ x: x.data }, { ...shape, inverseFrequencies: frequencies }), {
     rtol: 5e-6,
@@ -115,22 +141,21 @@ it('has sines and cosines of every size of angle', async () => {
     inverseFrequencies: { data: angles, shape: [4096], dtype: 'f32' as const },
     position: { data: Uint32Array.of(1), shape: [1], dtype: 'u32' as const },
   };
-  const y = await run(device, rope, inputs, {}, { poison: true });
+  const y = await run(device, rope, inputs, {}, { executor });
   const exact = [...angles].map((angle) => Math.cos(angle)).concat([...angles].map((angle) => Math.sin(angle)));
   expectClose(y.data, exact, { rtol: 0, atol: 1.5e-7 });
 });
 
-it('reads columns of a wide projection, of any length', async () => {
+it.each([8, 10])('reads columns from %i on of a wide projection, of any length', async (start) => {
   const random = new Random(12);
   const wide = normalTensor(random, [6, 40]);
   const frequencies = ropeInverseFrequencies({ theta: 10_000, rotaryDim: 8 });
   const recording = new Recording(device.capabilities);
   const length = namedSize('length', 6);
   const projection = recording.external('projection', 'f32', [length, 40]);
-  const x = reshape(columns(projection, 8, 24), [1, length, 2, 8]);
+  const x = reshape(columns(projection, start, start + 16), [1, length, 2, 8]);
   const inverseFrequencies = recording.external('inverseFrequencies', 'f32', [4]);
   recording.keep('y', rope(recording, { x, inverseFrequencies }));
-  const executor = new Executor(device, { poison: true });
   const plan = await executor.compile(recording);
   const tensors = {
     projection: device.upload('projection', wide),
@@ -142,18 +167,18 @@ it('reads columns of a wide projection, of any length', async () => {
     const y = await device.read(plan.output('y'));
     const rows = Float32Array.from(
       { length: used * 16 },
-      (_, i) => wide.data[Math.floor(i / 16) * 40 + 8 + (i % 16)] ?? NaN,
+      (_, i) => wide.data[Math.floor(i / 16) * 40 + start + (i % 16)] ?? NaN,
     );
     const shape = { batch: 1, length: used, heads: 2, headDim: 8 };
     expectClose(y.data.subarray(0, used * 16), expected(rows, shape, frequencies, [0], false), TOLERANCE);
   }
-  executor.dispose();
+  plan.dispose();
 });
 
 it('copies what does not rotate bit for bit', async () => {
   const x = normalTensor(new Random(3), [1, 2, 2, 8]);
   const inputs = { x, inverseFrequencies: { data: Float32Array.of(1, 0.1), shape: [2], dtype: 'f32' as const } };
-  const y = await run(device, rope, inputs, {}, { poison: true });
+  const y = await run(device, rope, inputs, {}, { executor });
   const rest = (data: ArrayLike<number>): number[] => Array.from(data).filter((_, i) => i % 8 >= 4);
   expectSameBits(rest(y.data), rest(x.data));
 });
@@ -168,4 +193,6 @@ it('refuses odd heads, too many frequencies and positions of another shape', asy
   const position = { data: new Uint32Array(2), shape: [2], dtype: 'u32' as const };
   const batch = { x: normalTensor(random, [1, 1, 1, 8]), inverseFrequencies: frequencies(4), position };
   await expect(run(device, rope, batch, {})).rejects.toThrow(ShapeError);
+  const good = { x: normalTensor(random, [1, 1, 1, 8]), inverseFrequencies: frequencies(4) };
+  await expect(run(device, rope, good, { scale: Infinity })).rejects.toThrow(ArgumentError);
 });

@@ -70,7 +70,7 @@ describe.each(simdChoices(device))('rms_norm %o', (force) => {
     const measured = result.cases.filter((found) => found.status === 'measured');
     expect(measured.length).toBeGreaterThanOrEqual(3);
     for (const found of measured) {
-      expect(found.dispatches).toEqual([{ shader: 'norm/rms_norm', choices: force }]);
+      expect(found.dispatches).toEqual([{ shader: 'norm/rms_norm', choices: { ...force, access: 'vector' } }]);
       const { median, min } = found.microseconds;
       for (const value of [median, min, found.gigabytesPerSecond, found.bandwidthPercent, found.teraflops]) {
         expect(Number.isFinite(value) && value > 0).toBe(true);

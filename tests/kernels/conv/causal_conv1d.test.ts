@@ -48,7 +48,7 @@ function draw({ batch, length, channels, width, bias, state }: Case): {
   };
 }
 
-const data = (inputs: Partial<{ [name: string]: Values }>): { [name: string]: Float32Array } =>
+const data = (inputs: Partial<{ [name: string]: HostTensor }>): { [name: string]: HostTensor['data'] } =>
   Object.fromEntries(
     Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [[name, value.data]])),
   );
@@ -69,7 +69,6 @@ const cases = lengths.flatMap((length): Case[] =>
 describe.each(LOADS)('causalConv1d %o', (force) => {
   it.each([
     ...cases,
-    { batch: 2, length: 1, channels: 64, width: 4, bias: true, silu: true, state: true },
     { batch: 2, length: 2, channels: 64, width: 4, bias: false, silu: false, state: false },
     { batch: 1, length: 9, channels: 8, width: 4, bias: true, silu: false, state: false },
     { batch: 3, length: 7, channels: 6, width: 4, bias: true, silu: true, state: true },
@@ -143,6 +142,97 @@ it.each([
   expectSameBits(result.state.data, expected.state);
 });
 
+/** Sequences of lengths below, at and above K - 1, with padding between and behind them; tokens of both rows. */
+const IDS = [
+  [4, 4, 4, 4, 9, 2, 2, -1, -1, 7, 7, 7, 1, 1, 1, 1, 1, 1, -1],
+  [-1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 0, 5, 5],
+];
+const STARTS = [0, 4, 5, 7, 9, 12, 18, 20, 35, 36, 38];
+
+const packed = (
+  ids: readonly (readonly number[])[],
+): { sequenceIds: HostTensor & { data: Int32Array }; starts: HostTensor & { data: Uint32Array } } => ({
+  sequenceIds: { data: Int32Array.from(ids.flat()), shape: [ids.length, ids[0]?.length ?? 0], dtype: 'i32' },
+  starts: { data: Uint32Array.from(STARTS), shape: [STARTS.length], dtype: 'u32' },
+});
+
+describe.each(LOADS)('packed sequences %o', (force) => {
+  it.each([
+    { width: 2, bias: false, silu: false, state: true, tokensEach: 8 },
+    { width: 3, bias: true, silu: true, state: false, tokensEach: 16 },
+    { width: 4, bias: true, silu: true, state: true, tokensEach: 16 },
+  ])('%o', async ({ tokensEach, ...options }) => {
+    const shape = { batch: 2, length: 19, channels: 12, ...options };
+    const inputs = { ...draw(shape), ...packed(IDS) };
+    const activation = options.silu ? 'silu' : 'none';
+    const result = await run(device, causalConv1d, inputs, { activation, tokensEach }, { force, executor });
+    const expected = reference(data(inputs) as never, { ...shape, activation });
+    expectClose(result.y.data, expected.y, TOLERANCE);
+    expectSameBits(result.state.data, expected.state);
+    expectSameBits(result.sequenceStates?.data ?? [], expected.sequenceStates ?? [NaN]);
+  });
+});
+
+it('gives a packed sequence what it gets alone', async () => {
+  const shape = { batch: 2, length: 19, channels: 12, width: 4, bias: true, silu: true, state: false };
+  const inputs = { ...draw(shape), ...packed(IDS) };
+  const options = { activation: 'silu' as const };
+  const whole = await run(device, causalConv1d, inputs, options, { executor });
+  for (const [s, start] of STARTS.slice(0, -1).entries()) {
+    const end = STARTS[s + 1] ?? 0;
+    const row = Math.floor(start / 19);
+    // Padding has no outputs of its own.
+    if ((IDS[row]?.[start - row * 19] ?? 0) < 0) continue;
+    const x = { data: inputs.x.data.slice(start * 12, end * 12), shape: [1, end - start, 12], dtype: 'f32' as const };
+    const { weight, bias } = inputs;
+    const alone = await run(device, causalConv1d, { x, weight, ...(bias ? { bias } : {}) }, options, { executor });
+    expectSameBits(alone.y.data, whole.y.data.slice(start * 12, end * 12));
+    expectSameBits(alone.state.data, whole.sequenceStates?.data.slice(s * 36, (s + 1) * 36) ?? []);
+  }
+});
+
+it('reads sequences of any length below the largest', async () => {
+  const length = namedSize('length', 19);
+  const recording = new Record(device.capabilities);
+  const refs = {
+    x: recording.external('x', 'f32', [2, length, 12]),
+    weight: recording.external('weight', 'f32', [12, 4]),
+    sequenceIds: recording.external('sequenceIds', 'i32', [2, length]),
+  };
+  recording.keep('y', causalConv1d(recording, refs).y);
+  const plan = await executor.compile(recording);
+  const shape = { batch: 2, channels: 12, width: 4, bias: false, silu: false, state: false };
+  for (const now of [1, 7, 19]) {
+    const { x, weight } = draw({ ...shape, length: now });
+    const padded = new Float32Array(2 * 19 * 12).fill(NaN);
+    padded.set(x.data);
+    const tensors = {
+      x: device.upload('x', { data: padded, shape: [2, 19, 12], dtype: 'f32' }),
+      weight: device.upload('weight', weight),
+      sequenceIds: device.upload('sequenceIds', packed(IDS).sequenceIds),
+    };
+    plan.bind(tensors).submit({ length: now });
+    const ids = IDS.flatMap((row) => row.slice(0, now));
+    const inputs = { x: x.data, weight: weight.data, sequenceIds: ids };
+    const y = await device.read(plan.output('y'));
+    expectClose(y.data.subarray(0, 2 * now * 12), reference(inputs, { ...shape, length: now }).y, TOLERANCE);
+    for (const tensor of Object.values(tensors)) tensor.dispose();
+  }
+  plan.dispose();
+});
+
+it('gives the same bits again and again', async () => {
+  const shape = { batch: 2, length: 19, channels: 132, width: 4, bias: true, silu: true, state: true };
+  const inputs = { ...draw(shape), ...packed(IDS) };
+  const first = await run(device, causalConv1d, inputs, { activation: 'silu' as const }, { executor });
+  for (let i = 0; i < 8; i++) {
+    const again = await run(device, causalConv1d, inputs, { activation: 'silu' as const }, { executor });
+    expectSameBits(again.y.data, first.y.data);
+    expectSameBits(again.state.data, first.state.data);
+    expectSameBits(again.sequenceStates?.data ?? [], first.sequenceStates?.data ?? [NaN]);
+  }
+});
+
 it('refuses wrong shapes and filters', async () => {
   const good = draw({ batch: 2, length: 3, channels: 8, width: 4, bias: true, silu: false, state: true });
   const random = new Random(5);
@@ -155,4 +245,16 @@ it('refuses wrong shapes and filters', async () => {
   await expect(refused({ bias: normalTensor(random, [9]) })).rejects.toThrow(ShapeError);
   await expect(refused({ state: normalTensor(random, [2, 4, 8]) })).rejects.toThrow(ShapeError);
   await expect(refused({ x: normalTensor(random, [6, 8]) })).rejects.toThrow(ShapeError);
+  const { sequenceIds, starts } = packed([
+    [0, 0, 0],
+    [1, 1, 1],
+  ]);
+  const packedRefused = (wrong: { [name: string]: HostTensor }, options = {}): Promise<unknown> =>
+    run(device, causalConv1d, { ...good, ...wrong }, options);
+  await expect(packedRefused({ starts })).rejects.toThrow(ArgumentError);
+  await expect(packedRefused({ sequenceIds: { ...sequenceIds, shape: [3, 2] } })).rejects.toThrow(ShapeError);
+  await expect(packedRefused({ sequenceIds: { ...starts, shape: [2, 3], dtype: 'u32' } })).rejects.toThrow(ShapeError);
+  const none = { data: new Uint32Array(1), shape: [1], dtype: 'u32' as const };
+  await expect(packedRefused({ sequenceIds, starts: none })).rejects.toThrow(ArgumentError);
+  await expect(packedRefused({}, { tokensEach: 12 })).rejects.toThrow(ArgumentError);
 });

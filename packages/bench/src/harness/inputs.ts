@@ -43,6 +43,10 @@ export function hostInput(random: Random, spec: RandomInput): HostInput {
         : Uint32Array.from({ length: count }, (_, at) => words[at % words.length] ?? NaN);
     return { host: { data, shape, dtype }, values: data };
   }
+  if (dtype === 'i32') {
+    const data = random.integers(count, below);
+    return { host: { data: new Int32Array(data.buffer), shape, dtype }, values: data };
+  }
   const values = random.normals(count, scale, shift);
   if (dtype === 'f16') for (let i = 0; i < count; i++) values[i] = fromHalfBits(toHalfBits(values[i] ?? NaN));
   if (dtype === 'bf16') for (let i = 0; i < count; i++) values[i] = fromBfloatBits(toBfloatBits(values[i] ?? NaN));

@@ -3,10 +3,10 @@ import type { Recording, TensorRef } from '@mambalab/kernels';
 /** A random input, made on the device or the host by the harness. */
 export interface RandomInput {
   readonly shape: readonly number[];
-  readonly dtype: 'f32' | 'f16' | 'bf16' | 'u32';
+  readonly dtype: 'f32' | 'f16' | 'bf16' | 'u32' | 'i32';
   /** Weights are matrices: their rows are padded as kernels read them. */
   readonly matrix?: boolean;
-  /** Normal with this standard deviation (1 when absent), plus `shift`; for u32: integers below `below`. */
+  /** Normal with this standard deviation (1 when absent), plus `shift`; for u32 and i32: integers below `below`. */
   readonly scale?: number;
   readonly shift?: number;
   readonly below?: number;

@@ -18,6 +18,7 @@ import { expertMatvecBench } from './moe/expert_matvec.bench.ts';
 import { moeMlpBench } from './moe/moe_mlp.bench.ts';
 import { moeRouteBench } from './moe/moe_route.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
+import { layerNormBench } from './norm/layer_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
 import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
 import { ssdChunkScanBench, ssdScanLoopBench, ssdScanMatrixBench } from './ssm/ssd_chunk_scan.bench.ts';
@@ -44,6 +45,7 @@ export const kernelBenches: readonly KernelBench[] = [
   expertMatmulBench,
   moeMlpBench,
   rmsNormBench,
+  layerNormBench,
   gatedRmsNormBench,
   causalConv1dBench,
   causalConv1dStepBench,

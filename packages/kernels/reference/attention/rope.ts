@@ -21,16 +21,19 @@ export interface RopeOptions {
   readonly inverseFrequencies?: Numbers | undefined;
   /** false (the default): pair i is elements i and i + rotaryDim/2. true: elements 2i and 2i + 1. */
   readonly interleaved?: boolean | undefined;
+  /** Factor of what rotates; 1 by default. */
+  readonly scale?: number | undefined;
 }
 
 /**
- * Rotates pair i of a head at position m by the angle m f[i]: (a, b) becomes (a cos - b sin, b cos + a sin).
+ * Rotates pair i of a head at position m by the angle m f[i]: (a, b) becomes (a cos - b sin, b cos + a sin), times scale.
  *
  * Shapes: x and y (B, L, H, P). Source: *RoFormer* (arXiv 2104.09864), equation 34; `apply_rotary_pos_emb` with
  * `rotate_half` (Llama), and its interleaved form (GPT-J).
  */
 export function rope(inputs: RopeInputs, options: RopeOptions): Float64Array {
-  const { batch, length, heads, headDim, start = 0, rotaryDim = headDim, theta = 10000, interleaved = false } = options;
+  const { batch, length, heads, headDim, start = 0, rotaryDim = headDim, theta = 10000 } = options;
+  const { interleaved = false, scale = 1 } = options;
   const pairs = rotaryDim / 2;
   const frequencies = options.inverseFrequencies ?? ropeInverseFrequencies({ theta, rotaryDim });
   const inverseFrequencies = float64('inverseFrequencies', frequencies, pairs);
@@ -44,8 +47,9 @@ export function rope(inputs: RopeInputs, options: RopeOptions): Float64Array {
           const angle = (start + l) * inverseFrequencies.at(i);
           const first = head + (interleaved ? 2 * i : i);
           const second = interleaved ? first + 1 : first + pairs;
-          y.set(first, x.at(first) * Math.cos(angle) - x.at(second) * Math.sin(angle));
-          y.set(second, x.at(second) * Math.cos(angle) + x.at(first) * Math.sin(angle));
+          const [cosine, sine] = [scale * Math.cos(angle), scale * Math.sin(angle)];
+          y.set(first, x.at(first) * cosine - x.at(second) * sine);
+          y.set(second, x.at(second) * cosine + x.at(first) * sine);
         }
       }
     }

@@ -5,6 +5,8 @@ export interface RmsNormInputs {
   readonly x: Numbers;
   /** (width) */
   readonly weight?: Numbers | undefined;
+  /** (rows, width), added to x first */
+  readonly residual?: Numbers | undefined;
 }
 
 export interface RmsNormOptions {
@@ -16,15 +18,17 @@ export interface RmsNormOptions {
 }
 
 /**
- * y = x / sqrt(mean(x^2) + eps) * (weight + weightOffset), each row by itself.
+ * y = u / sqrt(mean(u^2) + eps) * (weight + weightOffset), u = x or residual + x, each row by itself.
  *
- * Shapes: x and y (rows, width), weight (width). Source: `torch.nn.functional.rms_norm`; without a weight its factor
+ * Shapes: x, residual and y (rows, width), weight (width). Source: `torch.nn.functional.rms_norm`; without a weight its factor
  * is 1 whatever the offset.
  */
 export function rmsNorm(inputs: RmsNormInputs, options: RmsNormOptions): Float64Array {
   const { rows, width, eps, weightOffset = 0 } = options;
   const x = float64('x', inputs.x, rows, width);
   const weight = optionalFloat64('weight', inputs.weight, width);
+  const residual = optionalFloat64('residual', inputs.residual, rows, width);
+  if (residual !== undefined) for (let i = 0; i < rows * width; i++) x.add(i, residual.at(i));
   const y = zeros(rows * width);
   for (let row = 0; row < rows; row++) {
     let squares = 0;

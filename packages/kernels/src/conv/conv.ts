@@ -1,7 +1,8 @@
 import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
-import type { TensorRef } from '../core/recording.ts';
+import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
+import { isMultiple } from '../core/size.ts';
 
 /** What the convolution and its one-token form have in common; `...` stands for (B, L) or (B). All f32. */
 export interface ConvTensors {
@@ -23,16 +24,17 @@ export interface ConvOptions {
 const LEAST_TAPS = 2;
 const MOST_TAPS = 4;
 
-/** Checks dtypes and shapes against each other; gives E and K. */
+/** Checks dtypes and shapes against each other, the state's with room for `slots` sequences; gives B, E and K. */
 export function requireConv(
   kernel: string,
   tensors: ConvTensors,
   letters: readonly string[],
+  slots?: Size,
 ): { readonly batch: Size; readonly channels: number; readonly taps: number } {
-  for (const [name, tensor] of Object.entries(tensors) as [string, TensorRef | undefined][]) {
+  const { x, weight, bias, state } = tensors;
+  for (const [name, tensor] of Object.entries({ x, weight, bias, state })) {
     if (tensor !== undefined) requireDtype(kernel, name, tensor, 'f32');
   }
-  const { x, weight, bias, state } = tensors;
   const shape = requireRank(kernel, 'x', x, letters);
   const batch = shape[0] ?? 1;
   const channels = requireStatic(kernel, 'E', shape[shape.length - 1]);
@@ -45,9 +47,9 @@ export function requireConv(
   requireShape(kernel, 'weight', weight, [channels, taps]);
   if (bias !== undefined) {
     requireShape(kernel, 'bias', bias, [channels]);
-    requireArgument(bias.offset === 0, `${kernel}: 'bias' is a part of a tensor.`, 'Give a tensor of its own.');
+    requireWhole(kernel, 'bias', bias);
   }
-  if (state !== undefined) requireShape(kernel, 'state', state, [batch, taps - 1, channels]);
+  if (state !== undefined) requireShape(kernel, 'state', state, [slots ?? batch, taps - 1, channels]);
   return { batch, channels, taps };
 }
 
@@ -67,7 +69,19 @@ export function convPlaces(
   };
 }
 
-/** The choice `scalar` on the axis `load` unless all these are multiples of 4. */
-export function loadChoice(...values: readonly Size[]): { load?: 'scalar' } {
-  return values.every((value) => typeof value === 'number' && value % 4 === 0) ? {} : { load: 'scalar' };
+/** @throws ArgumentError if a tensor that a shader reads from its beginning is a part of another */
+export function requireWhole(kernel: string, name: string, tensor: TensorRef): void {
+  requireArgument(tensor.offset === 0, `${kernel}: '${name}' is a part of a tensor.`, 'Give a tensor of its own.');
+}
+
+/** Loads of 16 bytes where everything begins at multiples of 4 values and the filters stand without gaps. */
+export function loadOf(
+  recording: Recording,
+  shape: { readonly channels: number; readonly taps: number },
+  places: ReturnType<typeof convPlaces>,
+): 'vec4' | 'scalar' {
+  const { weightStride, ...others } = places;
+  const aligned = Object.values(others).every((value) => isMultiple(value, 4));
+  const whole = shape.channels % 4 === 0 && weightStride === shape.taps;
+  return aligned && whole && recording.force['load'] !== 'scalar' ? 'vec4' : 'scalar';
 }

@@ -1,46 +1,38 @@
 import { gatedRmsNormShader } from '../generated/norm/gated_rms_norm.ts';
-import { requireArgument, requireDtype, requireShape, requireStatic } from '../core/checks.ts';
+import { requireArgument } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
-import type { Size } from '../core/size.ts';
-import { flatGrid, multiplySize, productSize } from '../core/size.ts';
+import { multiplySize, productSize } from '../core/size.ts';
+import type { RowTileOption } from './rows.ts';
+import { planRows, requireNorm, rowsLike } from './rows.ts';
 
 export interface GatedRmsNormInputs {
   /** (..., E) f32; rows may be strided */
   readonly x: TensorRef;
   /** (..., E) f32, the gate before its activation; rows may be strided */
   readonly z: TensorRef;
-  /** (E) f32 */
-  readonly weight: TensorRef;
+  /** (E) f32; absent for the weightless form */
+  readonly weight?: TensorRef;
 }
 
-export interface GatedRmsNormOptions {
+export interface GatedRmsNormOptions extends RowTileOption {
   /** Slices of E / groups channels that are normalised separately; 1 when absent. */
   readonly groups?: number;
   /** Added to the mean square; 1e-5 when absent. */
   readonly eps?: number;
   /** false (when absent): gate, then normalise, as Mamba-2 does. true: normalise, then gate. */
   readonly normBeforeGate?: boolean;
+  /** What makes the gate of z: `silu` when absent. */
+  readonly activation?: 'silu' | 'sigmoid';
 }
-
-const LARGEST_WORKGROUP = 256;
-const SMALLEST_WORKGROUP = 32;
-
-/** Invocations for a slice: a power of two that leaves each about two elements, within one workgroup. */
-function workgroupSizeFor(elements: number): number {
-  let size = SMALLEST_WORKGROUP;
-  while (size < LARGEST_WORKGROUP && size * 2 < elements) size *= 2;
-  return size;
-}
-
-const inQuads = (size: Size): boolean => typeof size === 'number' && size % 4 === 0;
 
 /**
- * Gated root-mean-square normalisation: with `u = x * silu(z)`, each of `groups` slices of a row becomes
- * `u / sqrt(mean(u^2) + eps) * weight`; with `normBeforeGate`, `norm(x) * weight * silu(z)`.
+ * Gated root-mean-square normalisation: with `u = x * act(z)`, each of `groups` slices of a row becomes
+ * `u / sqrt(mean(u^2) + eps) * weight`; with `normBeforeGate`, `norm(x) * weight * act(z)`.
  *
  * @returns (..., E) f32, contiguous
- * @throws ShapeError if `z` is not like `x`, or `weight` is not (E) f32; ArgumentError if `groups` does not divide E
+ * @throws ShapeError if `z` is not like `x`, or `weight` is not (E) f32; ArgumentError if `groups` does not divide E,
+ *   `weight` is a part of a tensor, or `eps` is negative
  *
  * Cost: 9 E flops and 12 E bytes a row. Source: arXiv 2405.21060, section 7; `RMSNormGated` of state-spaces/mamba.
  */
@@ -50,47 +42,51 @@ export function gatedRmsNorm(
   options: GatedRmsNormOptions = {},
 ): TensorRef {
   const { x, z, weight } = inputs;
-  const { groups = 1, eps = 1e-5, normBeforeGate = false } = options;
-  requireDtype('gatedRmsNorm', 'x', x, 'f32');
-  requireDtype('gatedRmsNorm', 'z', z, 'f32');
-  requireDtype('gatedRmsNorm', 'weight', weight, 'f32');
-  const innerSize = requireStatic('gatedRmsNorm', 'E', x.shape[x.shape.length - 1]);
-  requireShape('gatedRmsNorm', 'z', z, x.shape);
-  requireShape('gatedRmsNorm', 'weight', weight, [innerSize]);
+  const { groups = 1, eps = 1e-5, normBeforeGate = false, activation = 'silu' } = options;
+  const innerSize = requireNorm('gatedRmsNorm', x, { weight }, eps);
+  const zPlace = rowsLike('gatedRmsNorm', 'z', z, x);
   requireArgument(
     Number.isInteger(groups) && groups > 0 && innerSize % groups === 0,
     `gatedRmsNorm: 'groups' is ${groups} for rows of ${innerSize} channels.`,
     'Give a number of groups that divides the channels.',
   );
+  requireArgument(
+    activation === 'silu' || activation === 'sigmoid',
+    `gatedRmsNorm: there is no gate '${String(activation)}'.`,
+    'Use silu or sigmoid.',
+  );
   const channels = innerSize / groups;
-  const rows = productSize(x.shape.slice(0, -1));
+  const slices = multiplySize(productSize(x.shape.slice(0, -1)), groups);
+  const { access, places, width, overrides, workgroups } = planRows(
+    recording,
+    'gatedRmsNorm',
+    { channels, rows: slices },
+    { x: { offset: x.offset, stride: strideOfRows('x', x, 1) }, z: zPlace },
+    options.tile,
+  );
   const y = recording.scratch('gatedRmsNorm.y', 'f32', x.shape);
-  const xStride = strideOfRows('x', x, 1);
-  const zStride = strideOfRows('z', z, 1);
-  requireArgument(weight.offset === 0, "gatedRmsNorm: 'weight' is a part of a tensor.", 'Give a tensor of its own.');
-  const vector = [channels, x.offset, xStride, z.offset, zStride].every(inQuads);
-  // The shader counts in elements; offsets that are expressions are only ever counted in single values.
-  const unit = vector ? 4 : 1;
-  const elements = (size: Size): Size => (typeof size === 'number' ? size / unit : size);
-  const workgroupSize = workgroupSizeFor(channels / unit);
   recording.dispatch(gatedRmsNormShader, {
-    bindings: { x, z, weight, y },
+    bindings: { x, z, weight: weight ?? recording.placeholder(), y },
     params: {
-      rows,
+      slices,
       groups,
-      width: channels / unit,
+      width,
       channels,
-      xOffset: elements(x.offset),
-      xStride: xStride / unit,
-      zOffset: elements(z.offset),
-      zStride: zStride / unit,
-      yStride: y.rowStride / unit,
+      xOffset: places.x.offset,
+      xStride: places.x.stride,
+      zOffset: places.z.offset,
+      zStride: places.z.stride,
+      yStride: width * groups,
       eps,
     },
-    overrides: { WORKGROUP_SIZE: workgroupSize, NORM_BEFORE_GATE: normBeforeGate },
-    constants: { STEPS: Math.ceil(channels / unit / workgroupSize) },
-    choices: { load: vector ? 'vec4' : 'scalar' },
-    workgroups: flatGrid(multiplySize(rows, groups)),
+    overrides: {
+      ...overrides,
+      HAS_WEIGHT: weight !== undefined,
+      NORM_BEFORE_GATE: normBeforeGate,
+      SILU: activation === 'silu',
+    },
+    choices: { access },
+    workgroups,
   });
   return y;
 }

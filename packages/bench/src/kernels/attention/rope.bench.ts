@@ -8,21 +8,30 @@ interface Sizes {
   readonly length: number;
   readonly heads: number;
   readonly headDim: number;
+  /** headDim when absent */
+  readonly rotaryDim?: number;
+  readonly interleaved?: boolean;
 }
 
-const tensors = ({ length, heads, headDim }: Sizes): Record<string, RandomInput> => ({
+const tensors = ({ length, heads, headDim, rotaryDim = headDim }: Sizes): Record<string, RandomInput> => ({
   x: { shape: [1, length, heads, headDim], dtype: 'f32' },
-  inverseFrequencies: { shape: [headDim / 2], dtype: 'f32' },
+  inverseFrequencies: { shape: [rotaryDim / 2], dtype: 'f32' },
 });
 
-const recordRope = (recording: Recording, inputs: Readonly<Record<string, TensorRef>>): TensorRef =>
-  rope(recording, { x: input(inputs, 'x'), inverseFrequencies: input(inputs, 'inverseFrequencies') });
+const recordRope =
+  ({ interleaved = false }: Sizes) =>
+  (recording: Recording, inputs: Readonly<Record<string, TensorRef>>): TensorRef =>
+    rope(
+      recording,
+      { x: input(inputs, 'x'), inverseFrequencies: input(inputs, 'inverseFrequencies') },
+      { interleaved },
+    );
 
 const ropeCase = (label: string, sizes: Sizes): KernelCase => ({
   label,
   inputs: tensors(sizes),
-  record: recordRope,
-  flops: 3 * sizes.length * sizes.heads * sizes.headDim,
+  record: recordRope(sizes),
+  flops: 3 * sizes.length * sizes.heads * (sizes.rotaryDim ?? sizes.headDim),
   bytes: 8 * sizes.length * sizes.heads * sizes.headDim,
 });
 
@@ -32,7 +41,7 @@ export const ropeBench: KernelBench = {
   name: 'attention/rope',
   verify: {
     inputs: tensors(verified),
-    record: recordRope,
+    record: recordRope(verified),
     expected: (inputs) =>
       reference(
         { x: values(inputs, 'x') },
@@ -45,5 +54,8 @@ export const ropeBench: KernelBench = {
     ropeCase('Llama 1B decode', { length: 1, heads: 32, headDim: 64 }),
     ropeCase('Llama 1B prefill 2048', { length: 2048, heads: 32, headDim: 64 }),
     ropeCase('8B hybrid prefill 4096', { length: 4096, heads: 32, headDim: 128 }),
+    ropeCase('heads of 128, 16384', { length: 16_384, heads: 32, headDim: 128 }),
+    ropeCase('NeoX heads of 64, 16 rotary, 4096', { length: 4096, heads: 32, headDim: 64, rotaryDim: 16 }),
+    ropeCase('interleaved heads of 128, 4096', { length: 4096, heads: 32, headDim: 128, interleaved: true }),
   ],
 };

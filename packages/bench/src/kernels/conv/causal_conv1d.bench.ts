@@ -33,6 +33,26 @@ const convCase = (label: string, length: number, channels: number): KernelCase =
   bytes: 4 * channels * (2 * length + TAPS + 1 + 2 * (TAPS - 1)),
 });
 
+/** Sequences packed one after another: all tokens of one, since ids cost the same whatever they are. */
+const packedCase = (label: string, length: number, channels: number): KernelCase => {
+  const { state: _, ...inputs } = tensors(1, length, channels);
+  return {
+    ...convCase(label, length, channels),
+    inputs: { ...inputs, sequenceIds: { shape: [1, length], dtype: 'i32', below: 1 } },
+    record: (recording, refs) =>
+      causalConv1d(
+        recording,
+        {
+          x: input(refs, 'x'),
+          weight: input(refs, 'weight'),
+          bias: input(refs, 'bias'),
+          sequenceIds: input(refs, 'sequenceIds'),
+        },
+        { activation: 'silu' },
+      ),
+  };
+};
+
 export const causalConv1dBench: KernelBench = {
   name: 'conv/causal_conv1d',
   verify: {
@@ -68,5 +88,6 @@ export const causalConv1dBench: KernelBench = {
     convCase('130M prefill 4096', 4096, 1792),
     convCase('2.7B prefill 4096', 4096, 5376),
     convCase('8B prefill 4096', 4096, 10240),
+    packedCase('8B packed 4096', 4096, 10240),
   ],
 };

@@ -56,5 +56,6 @@ export const causalConv1dStepBench: KernelBench = {
     stepCase('2.7B decode', 1, 5376),
     stepCase('8B decode', 1, 10240),
     stepCase('8B decode batch 64', 64, 10240),
+    stepCase('8B decode batch 256', 256, 10240),
   ],
 };

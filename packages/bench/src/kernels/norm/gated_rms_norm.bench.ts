@@ -11,18 +11,18 @@ const inputsOf = (rows: number, width: number): Readonly<Record<string, RandomIn
 });
 
 const record =
-  (groups: number) =>
+  (groups: number, normBeforeGate = false) =>
   (recording: Recording, inputs: Readonly<Record<string, TensorRef>>): TensorRef =>
     gatedRmsNorm(
       recording,
       { x: input(inputs, 'x'), z: input(inputs, 'z'), weight: input(inputs, 'weight') },
-      { groups },
+      { groups, normBeforeGate },
     );
 
-const normCase = (label: string, rows: number, width: number, groups: number): KernelCase => ({
+const normCase = (label: string, rows: number, width: number, groups: number, normBeforeGate = false): KernelCase => ({
   label,
   inputs: inputsOf(rows, width),
-  record: record(groups),
+  record: record(groups, normBeforeGate),
   flops: 9 * rows * width,
   bytes: 4 * (3 * rows * width + width),
 });
@@ -47,5 +47,7 @@ export const gatedRmsNormBench: KernelBench = {
     normCase('130M prefill 2048', 2048, 1536, 1),
     normCase('2.7B prefill 2048', 2048, 5120, 1),
     normCase('8B prefill 4096', 4096, 8192, 8),
+    normCase('8B prefill 4096, norm first', 4096, 8192, 8, true),
+    normCase('heads of 128, 4096 x 32, norm first', 131_072, 128, 1, true),
   ],
 };

@@ -11,6 +11,24 @@ const normCase = (label: string, rows: number, width: number): KernelCase => ({
   bytes: 4 * (2 * rows * width + width),
 });
 
+/** The residual stream takes the output of the last layer, then is normalised for the next. */
+const addCase = (label: string, rows: number, width: number): KernelCase => ({
+  label,
+  inputs: {
+    x: { shape: [rows, width], dtype: 'f32' },
+    residual: { shape: [rows, width], dtype: 'f32' },
+    weight: { shape: [width], dtype: 'f32' },
+  },
+  record: (recording, inputs) =>
+    rmsNorm(recording, {
+      x: input(inputs, 'x'),
+      residual: input(inputs, 'residual'),
+      weight: input(inputs, 'weight'),
+    }),
+  flops: 5 * rows * width,
+  bytes: 4 * (4 * rows * width + width),
+});
+
 export const rmsNormBench: KernelBench = {
   name: 'norm/rms_norm',
   verify: {
@@ -28,5 +46,9 @@ export const rmsNormBench: KernelBench = {
     normCase('130M prefill 2048', 2048, 768),
     normCase('2.7B prefill 2048', 2048, 2560),
     normCase('8B prefill 4096', 4096, 4096),
+    normCase('8192 x 8192', 8192, 8192),
+    normCase('heads of 128, 4096 x 32', 131_072, 128),
+    addCase('8B decode, residual', 1, 4096),
+    addCase('8B prefill 4096, residual', 4096, 4096),
   ],
 };

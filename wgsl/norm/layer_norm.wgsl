@@ -1,0 +1,130 @@
+// y[r, i] = (x[r, i] - mean_i(x[r, i])) / sqrt(mean_i((x[r, i] - mean)^2) + eps) * (weight[i] + weightOffset) + bias[i]
+// Source: Ba, Kiros and Hinton, arXiv 1607.06450; the 1 + w form is Megatron's LayerNorm-1P.
+// Work: one workgroup WORKGROUP_SIZE / LANES rows; a row's lanes keep it in registers for its mean, variance and scaling.
+// Workgroup memory: 1 KiB of partial sums, 0.25 KiB with subgroups.
+// Barriers: those of sumOverLanes, twice: squares of differences never cancel as E[x^2] - E[x]^2 does.
+// Requirements: none; subgroups shorten the reductions; 16-byte loads where widths, offsets and strides allow them.
+//! axis simd: subgroups(subgroups) | baseline
+//! axis access: vector | scalar
+import package::shared::row_lanes::{WORKGROUP_SIZE, LANES, STEPS, Element, Four, hasElement, sumOf, sumOfFour, squareOf, squareOfFour, sumOverLanes};
+@if(simd_subgroups) enable subgroups;
+
+// Width, offset and strides count Elements: four values for vector access.
+struct Params {
+  rows: u32,
+  width: u32,
+  // values of a row
+  channels: u32,
+  xOffset: u32,
+  xStride: u32,
+  yStride: u32,
+  eps: f32,
+  weightOffset: f32,
+}
+
+override HAS_WEIGHT: bool = true;
+override HAS_BIAS: bool = true;
+
+@group(0) @binding(0) var<uniform> params: Params;
+// (rows, width), rows xStride apart
+@group(0) @binding(1) var<storage, read> x: array<Element>;
+// (width)
+@group(0) @binding(2) var<storage, read> weight: array<Element>;
+// (width)
+@group(0) @binding(3) var<storage, read> bias: array<Element>;
+// (rows, width), rows yStride apart
+@group(0) @binding(4) var<storage, read_write> y: array<Element>;
+
+// An element of x; 0 where the row has none.
+fn load(row: u32, i: u32, step: u32, width: u32) -> Element {
+  if (!hasElement(i, step, width)) { return Element(); }
+  return x[params.xOffset + row * params.xStride + i];
+}
+
+fn loadFour(row: u32, lane: u32, step: u32, width: u32) -> Four {
+  return Four(
+    load(row, step * LANES + lane, step, width),
+    load(row, (step + 1u) * LANES + lane, step + 1u, width),
+    load(row, (step + 2u) * LANES + lane, step + 2u, width),
+    load(row, (step + 3u) * LANES + lane, step + 3u, width),
+  );
+}
+
+// What is left of an element without the mean; 0 where the row has none.
+fn center(value: Element, i: u32, step: u32, width: u32, mean: f32) -> Element {
+  return select(Element(), value - mean, hasElement(i, step, width));
+}
+
+fn centerFour(value: Four, lane: u32, step: u32, width: u32, mean: f32) -> Four {
+  return Four(
+    center(value.a, step * LANES + lane, step, width, mean),
+    center(value.b, (step + 1u) * LANES + lane, step + 1u, width, mean),
+    center(value.c, (step + 2u) * LANES + lane, step + 2u, width, mean),
+    center(value.d, (step + 3u) * LANES + lane, step + 3u, width, mean),
+  );
+}
+
+fn store(row: u32, i: u32, step: u32, width: u32, scaled: Element) {
+  if (!hasElement(i, step, width)) { return; }
+  var value = scaled;
+  if (HAS_WEIGHT) { value *= weight[i] + params.weightOffset; }
+  if (HAS_BIAS) { value += bias[i]; }
+  y[row * params.yStride + i] = value;
+}
+
+fn storeFour(row: u32, lane: u32, step: u32, width: u32, value: Four, scale: f32) {
+  store(row, step * LANES + lane, step, width, value.a * scale);
+  store(row, (step + 1u) * LANES + lane, step + 1u, width, value.b * scale);
+  store(row, (step + 2u) * LANES + lane, step + 2u, width, value.c * scale);
+  store(row, (step + 3u) * LANES + lane, step + 3u, width, value.d * scale);
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) grid: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+  @if(simd_subgroups) @builtin(subgroup_size) subgroupSize: u32,
+) {
+  @if(!simd_subgroups) let subgroupSize = 1u;
+  // Rows may exceed one dimension of the grid (see flatGrid).
+  let firstRow = (workgroup.y * grid.x + workgroup.x) * (WORKGROUP_SIZE / LANES);
+  if (firstRow >= params.rows) { return; }
+  let row = firstRow + local / LANES;
+  let lane = local % LANES;
+  // Lanes without a row take part in the sums with nothing.
+  let width = select(0u, params.width, row < params.rows);
+  let steps = (params.width + LANES - 1u) / LANES;
+  var low = Four();
+  var high = Four();
+  var sum = 0.0;
+  if (STEPS > 0u) {
+    low = loadFour(row, lane, 0u, width);
+    if (STEPS > 4u) { high = loadFour(row, lane, 4u, width); }
+    sum = sumOfFour(low) + sumOfFour(high);
+  } else {
+    for (var step = 0u; step < steps; step++) { sum += sumOf(load(row, step * LANES + lane, step, width)); }
+  }
+  let mean = sumOverLanes(sum, local, subgroupSize) / f32(params.channels);
+  var squares = 0.0;
+  if (STEPS > 0u) {
+    low = centerFour(low, lane, 0u, width, mean);
+    if (STEPS > 4u) { high = centerFour(high, lane, 4u, width, mean); }
+    squares = squareOfFour(low) + squareOfFour(high);
+  } else {
+    for (var step = 0u; step < steps; step++) {
+      let i = step * LANES + lane;
+      squares += squareOf(center(load(row, i, step, width), i, step, width, mean));
+    }
+  }
+  let scale = inverseSqrt(sumOverLanes(squares, local, subgroupSize) / f32(params.channels) + params.eps);
+  if (STEPS > 0u) {
+    storeFour(row, lane, 0u, width, low, scale);
+    if (STEPS > 4u) { storeFour(row, lane, 4u, width, high, scale); }
+  } else {
+    for (var step = 0u; step < steps; step++) {
+      let i = step * LANES + lane;
+      store(row, i, step, width, (load(row, i, step, width) - mean) * scale);
+    }
+  }
+}
