@@ -2,20 +2,17 @@ import type { Ceilings, KernelReport } from '@mambalab/bench';
 import {
   bandwidthCeiling,
   compareValues,
+  formatBytes,
+  formatChoices,
+  formatNumber,
+  formatPercent,
   kernelBenches,
   parseKernelReport,
   rateCase,
   summarize,
 } from '@mambalab/bench';
 import { describe, expect, it } from 'vitest';
-import {
-  formatBytes,
-  formatChoices,
-  formatHeader,
-  formatNumber,
-  formatPercent,
-  formatRow,
-} from '../../../packages/bench/src/cli/table.ts';
+import { formatHeader, formatRow } from '../../../packages/bench/src/cli/table.ts';
 import { parseForce } from '../../../packages/bench/src/cli/options.ts';
 import { clockQuantum } from '../../../packages/bench/src/harness/timing.ts';
 
