@@ -137,14 +137,17 @@ async function expectComparison(page: Page): Promise<void> {
 it('stops after the case under way, and keeps what was measured', async () => {
   await withPage(async (page) => {
     await status(page, 'Ready.');
-    await page.getByLabel('Kernels whose name holds').fill('norm/');
+    // All kernels, which would take minutes.
     await page.getByRole('button', { name: 'Run' }).click();
     await page.waitForSelector('#kernels tbody tr');
     await page.getByRole('button', { name: 'Stop' }).click();
     await status(page, 'Stopped.');
     const rows = await cells(page, 'kernels');
     expect(rows.length).toBeGreaterThan(0);
-    expect(rows.every(([name]) => name === 'norm/rms_norm')).toBe(true);
+    expect(new Set(rows.map(([name]) => name)).size).toBeLessThan(5);
+    // Nothing goes on behind the message.
+    await page.waitForTimeout(300);
+    expect(await cells(page, 'kernels')).toEqual(rows);
     expect(await page.getByRole('button', { name: 'Run' }).isEnabled()).toBe(true);
     expect(await page.getByRole('button', { name: 'Download JSON' }).isEnabled()).toBe(true);
 

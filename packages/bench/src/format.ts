@@ -29,9 +29,11 @@ export function formatChoices(dispatches: readonly Pick<DispatchedShader, 'choic
 /** The device, the software and the ceilings: a line each. */
 export function environmentLines(environment: Environment, ceilings?: Ceilings): readonly string[] {
   const { device, toggles, packages, commit, runtime } = environment;
-  const versions = Object.entries(packages).map(([name, version]) => `${name} ${version}`);
+  // Browsers tell the vendor and the architecture alone.
+  const name = device.name || [device.vendor, device.architecture].filter(Boolean).join(' ');
+  const versions = Object.entries(packages).map((pair) => pair.join(' '));
   return [
-    `${device.name || device.vendor}, ${device.driver || 'driver unknown'}${device.software ? ', software' : ''}; toggles ${toggles}`,
+    `${name}, ${device.driver || 'driver unknown'}${device.software ? ', software' : ''}; toggles ${toggles}`,
     [runtime, ...versions, ...(commit === undefined ? [] : [`commit ${commit.slice(0, 9)}`])].join(', '),
     ...(ceilings === undefined ? [] : [describeCeilings(ceilings)]),
   ];
