@@ -1,4 +1,6 @@
 // Every task of the repository: node scripts/run.mjs TASK [arguments]. Each installs and builds what it needs first.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { bootstrap } from './bootstrap.mjs';
 import { buildPackages, publintPackages } from './packages.mjs';
 import { gpuEnvironment } from './software-gpu.mjs';
@@ -54,10 +56,12 @@ async function demo(args) {
   ]);
 }
 
-/** Serves examples/playground for a browser on this machine. Arguments go to vite: --port 8080, --host ... */
+/** Serves a folder of examples/ for a browser on this machine. Arguments: its name, playground when absent, and vite's. */
 function page(args) {
+  const [first] = args;
+  const named = first !== undefined && existsSync(join(root, 'examples', first, 'vite.config.ts'));
   generateShaders();
-  executeTool('vite', ['examples/playground', ...args]);
+  executeTool('vite', [`examples/${named ? first : 'playground'}`, ...(named ? args.slice(1) : args)]);
 }
 
 async function bench(args) {

@@ -2,20 +2,18 @@ import type { Ceilings, KernelReport } from '@mambalab/bench';
 import {
   bandwidthCeiling,
   compareValues,
+  environmentLines,
+  formatBytes,
+  formatChoices,
+  formatNumber,
+  formatPercent,
   kernelBenches,
   parseKernelReport,
   rateCase,
   summarize,
 } from '@mambalab/bench';
 import { describe, expect, it } from 'vitest';
-import {
-  formatBytes,
-  formatChoices,
-  formatHeader,
-  formatNumber,
-  formatPercent,
-  formatRow,
-} from '../../../packages/bench/src/cli/table.ts';
+import { formatHeader, formatRow } from '../../../packages/bench/src/cli/table.ts';
 import { parseForce } from '../../../packages/bench/src/cli/options.ts';
 import { clockQuantum } from '../../../packages/bench/src/harness/timing.ts';
 
@@ -146,6 +144,20 @@ describe('report', () => {
       },
     ],
   };
+
+  it('says where it was taken, also where a browser hides the name of the GPU', () => {
+    const { environment } = report;
+    expect(environmentLines(environment, ceilings)).toEqual([
+      'n, d, software; toggles default',
+      'node v20.19.0, webgpu 0.6.2',
+      'ceilings: read 400 GB/s, copy 200 GB/s, f32 fma 10.0 TFLOP/s, dispatch 2.00 us',
+    ]);
+    const device = { ...environment.device, name: '', driver: '', software: false };
+    expect(environmentLines({ ...environment, device })).toEqual([
+      'v a, driver unknown; toggles default',
+      'node v20.19.0, webgpu 0.6.2',
+    ]);
+  });
 
   it('survives JSON', () => {
     expect(parseKernelReport(JSON.parse(JSON.stringify(report)))).toEqual(report);

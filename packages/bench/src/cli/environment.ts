@@ -3,53 +3,29 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Device } from '@mambalab/kernels';
-import kernelsManifest from '../../../kernels/package.json' with { type: 'json' };
-import manifest from '../../package.json' with { type: 'json' };
-import type { Environment } from '../results.ts';
+import type { Host } from '../harness/environment.ts';
 
-/** Where and with what this process measures. */
-export function describeEnvironment(device: Device, toggles: 'default' | 'native'): Environment {
-  const { capabilities, gpu } = device;
-  const { limits, subgroupSize } = capabilities;
+/** What this process of Node measures with. */
+export function describeNode(toggles: Host['toggles']): Host {
   const commit = currentCommit();
   return {
-    timestamp: new Date().toISOString(),
     platform: `${process.platform} ${process.arch}`,
     runtime: `node ${process.version}`,
-    packages: packageVersions(),
+    packages: dawnVersion(),
     ...(commit === undefined ? {} : { commit }),
     toggles,
-    device: {
-      vendor: capabilities.vendor,
-      architecture: capabilities.architecture,
-      name: gpu.adapterInfo.device,
-      driver: gpu.adapterInfo.description,
-      software: capabilities.software,
-      features: [...capabilities.features].sort(),
-      limits: { ...limits },
-      ...(subgroupSize === undefined ? {} : { subgroupSize }),
-      subgroupMatrix: capabilities.subgroupMatrix.map(
-        ({ componentType, resultComponentType, M, N, K }) =>
-          `${componentType} ${M}x${N}x${K} -> ${resultComponentType}`,
-      ),
-    },
   };
 }
 
-function packageVersions(): Record<string, string> {
-  const versions: Record<string, string> = {
-    [manifest.name]: manifest.version,
-    [kernelsManifest.name]: kernelsManifest.version,
-  };
+function dawnVersion(): Record<string, string> {
   try {
     const main = createRequire(import.meta.url).resolve('webgpu');
     const found = JSON.parse(readFileSync(join(dirname(main), 'package.json'), 'utf8')) as { version?: string };
-    if (found.version !== undefined) versions['webgpu'] = found.version;
+    return found.version === undefined ? {} : { webgpu: found.version };
   } catch {
     // Packages that another tool bundled or moved do not say their version.
+    return {};
   }
-  return versions;
 }
 
 /** The commit of the sources that this program stands in, or the one that MAMBALAB_COMMIT names; none elsewhere. */

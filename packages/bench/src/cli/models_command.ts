@@ -1,13 +1,16 @@
 import { requestDevice } from '@mambalab/kernels/node';
+import { environmentLines, formatBytes, formatNumber, formatPercent } from '../format.ts';
 import { measureCeilings } from '../harness/ceilings.ts';
+import { describeEnvironment } from '../harness/environment.ts';
 import type { ModelBenchOptions, ModelChoice, OpenModel } from '../harness/model_bench.ts';
 import { FULL_MODEL_BENCH, measureModel, QUICK_MODEL_BENCH, requiredCapacity } from '../harness/model_bench.ts';
+import { timeOptions } from '../harness/time_options.ts';
 import type { ModelReport, ModelResult } from '../results.ts';
-import { describeEnvironment } from './environment.ts';
-import { describe, timeOptions, UsageError, writeReport } from './kernels_command.ts';
+import { describeNode } from './environment.ts';
+import { timeRequest, UsageError, writeReport } from './kernels_command.ts';
 import type { ModelsOptions } from './options.ts';
 import type { Column } from './table.ts';
-import { formatBytes, formatHeader, formatNumber, formatPercent, formatRow } from './table.ts';
+import { formatHeader, formatRow } from './table.ts';
 
 const number = (title: string, width: number): Column => ({ title, width, align: 'right' });
 const COLUMNS: readonly Column[] = [
@@ -42,9 +45,9 @@ export async function benchModels(
   };
   const device = await requestDevice({ toggles: options.toggles });
   try {
-    const environment = describeEnvironment(device, options.toggles);
-    const ceilings = await measureCeilings(device, timeOptions(device, options));
-    console.log(`${describe(environment, ceilings)}\n\n${formatHeader(COLUMNS)}`);
+    const environment = describeEnvironment(device, describeNode(options.toggles));
+    const ceilings = await measureCeilings(device, timeOptions(device.capabilities, timeRequest(options)));
+    console.log(`${environmentLines(environment, ceilings).join('\n')}\n\n${formatHeader(COLUMNS)}`);
     const models: ModelResult[] = [];
     for (const choice of choices) {
       const dtype = options.dtype === undefined ? {} : { dtype: options.dtype };

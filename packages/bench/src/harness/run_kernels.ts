@@ -1,6 +1,7 @@
 import type { Device } from '@mambalab/kernels';
 import { OutOfMemoryError } from '@mambalab/kernels';
-import type { CaseResult, Ceilings, KernelResult } from '../results.ts';
+import type { CaseResult, Ceilings, Environment, KernelReport, KernelResult } from '../results.ts';
+import { measureCeilings } from './ceilings.ts';
 import { repeatKernel } from './determinism.ts';
 import type { KernelBench, KernelCase } from './kernel_bench.ts';
 import type { TimeOptions } from './time_kernel.ts';
@@ -16,8 +17,20 @@ export interface SuiteOptions extends TimeOptions {
   readonly repeats?: number;
   /** Whether cases are timed; true when absent. */
   readonly timed?: boolean;
+  /** Once aborted, ends the run after the case under way; what was measured stays. */
+  readonly signal?: AbortSignal;
   /** Called after each case. */
   readonly onCase?: (kernel: string, result: CaseResult) => void;
+}
+
+export interface ReportOptions extends Omit<SuiteOptions, 'ceilings'> {
+  readonly environment: Environment;
+  /** Called once, before the first kernel, with a report that holds no kernel yet. */
+  readonly onStart?: (report: KernelReport) => void;
+  /** Called before the verification of each kernel. */
+  readonly onKernel?: (kernel: string) => void;
+  /** Called after the last case of each kernel. */
+  readonly onResult?: (result: KernelResult) => void;
 }
 
 /** Work of one call that a software adapter does in about a second, or in a tenth of it. */
@@ -27,6 +40,28 @@ const QUICK_SOFTWARE_WORK = { flops: 2e8, bytes: 8e6 };
 /** The benches whose name holds `filter`. */
 export function selectBenches(benches: readonly KernelBench[], filter = ''): readonly KernelBench[] {
   return benches.filter(({ name }) => name.includes(filter));
+}
+
+/** Measures the ceilings, then runs one kernel after the other: all that `mambalab-bench kernels` does. */
+export async function reportKernels(
+  device: Device,
+  benches: readonly KernelBench[],
+  options: ReportOptions,
+): Promise<KernelReport> {
+  const { environment, seed, quick = false, force = {}, signal } = options;
+  const ceilings = await measureCeilings(device, { ...options, force: {} });
+  const kernels: KernelResult[] = [];
+  const schema = 'mambalab-bench/kernels';
+  const report: KernelReport = { schema, version: 1, environment, seed, quick, force, ceilings, kernels };
+  options.onStart?.(report);
+  for (const bench of benches) {
+    if (signal?.aborted === true) break;
+    options.onKernel?.(bench.name);
+    const result = await runKernel(device, bench, { ...options, ceilings });
+    options.onResult?.(result);
+    kernels.push(result);
+  }
+  return report;
 }
 
 /**
@@ -42,6 +77,7 @@ export async function runKernel(device: Device, bench: KernelBench, options: Sui
   const cases: CaseResult[] = [];
   if (options.timed === false) return { name: bench.name, verification, ...determinism, cases };
   for (const kernelCase of bench.cases) {
+    if (options.signal?.aborted === true) break;
     const result = await runCase(device, kernelCase, options);
     cases.push(result);
     options.onCase?.(bench.name, result);

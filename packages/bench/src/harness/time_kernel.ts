@@ -15,6 +15,8 @@ export interface TimeOptions {
   readonly memory: number;
   readonly seed: number;
   readonly force?: ForcedChoices;
+  /** Copies of the tensors; as many as exceed every cache when absent. */
+  readonly copies?: number;
 }
 
 /** A case's time, before it is set against the ceilings. */
@@ -55,13 +57,14 @@ export async function timeKernel(device: Device, kernelCase: KernelCase, options
     );
   }
   const { limits, software } = device.capabilities;
-  const copies = rotationCount({
+  const rotation = {
     bytes,
     largest: Math.max(...layouts.map(({ layout }) => arenaStep(layout.byteLength))),
     memory: options.memory - scratch,
     maxBuffer: Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize),
     software,
-  });
+  };
+  const copies = options.copies ?? rotationCount(rotation);
 
   const blocks = new RandomBlocks(device, new Random(options.seed));
   const executor = new Executor(device);
