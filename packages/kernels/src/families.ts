@@ -60,3 +60,7 @@ export { ropeAppend } from './attention/rope_append.ts';
 export type { RopeAppendInputs, RopeAppendOptions } from './attention/rope_append.ts';
 export { attentionStep } from './attention/attention_step.ts';
 export type { AttentionStepInputs, AttentionStepOptions } from './attention/attention_step.ts';
+export { gatedDeltaRule } from './delta/gated_delta_rule.ts';
+export type { GatedDeltaRuleInputs, GatedDeltaRuleOptions, GatedDeltaRuleResult } from './delta/gated_delta_rule.ts';
+export { gatedDeltaStep } from './delta/gated_delta_step.ts';
+export type { GatedDeltaStepInputs, GatedDeltaStepOptions } from './delta/gated_delta_step.ts';

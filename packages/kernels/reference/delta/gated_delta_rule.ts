@@ -79,8 +79,7 @@ export function gatedDeltaRule(inputs: GatedDeltaRuleInputs, options: GatedDelta
   const A = optionalFloat64('A', inputs.A, valueHeads);
   const dtBias = optionalFloat64('dtBias', inputs.dtBias, valueHeads);
   const stateElements = batch * valueHeads * keyDim * valueDim;
-  const state =
-    optionalFloat64('state', inputs.state, batch, valueHeads, keyDim, valueDim) ?? zeros(stateElements);
+  const state = optionalFloat64('state', inputs.state, batch, valueHeads, keyDim, valueDim) ?? zeros(stateElements);
   const y = zeros(v.values.length);
   for (let row = 0; row < batch * length * valueHeads; row++) {
     const h = row % valueHeads;
