@@ -19,11 +19,11 @@ struct Params {
   qStride: u32,
   kOffset: u32,
   kStride: u32,
+  // 1 where rows are made of unit length.
+  unit: u32,
   scale: f32,
   eps: f32,
 }
-
-override L2_NORM: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (B, L, Hk, K), rows of heads qStride apart
@@ -117,7 +117,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   workgroupBarrier();
   if (local < QUADS) {
     var factor = vec4(1.0);
-    if (L2_NORM) {
+    if (params.unit == 1u) {
       let total = squares[local] + squares[local + 16u] + squares[local + 32u] + squares[local + 48u];
       factor = inverseSqrt(total + params.eps);
     }

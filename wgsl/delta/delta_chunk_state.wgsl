@@ -12,6 +12,8 @@
 struct Params {
   length: u32,
   chunks: u32,
+  // 1 where the sequence begins at zeros: nothing enters its first chunk.
+  firstCarried: u32,
   heads: u32,
   // Value heads of a key head, Hv / Hk.
   ratio: u32,
@@ -30,7 +32,6 @@ const QUADS: u32 = 4u;
 const KEY_DIM: u32 = 128u;
 // Invocations: 32 QUADS, each with 2 tokens and then with 4 rows of the state at a time.
 override WORKGROUP_SIZE: u32 = 128u;
-override HAS_STATE: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (B, L, Hk, K), rows of heads kStride apart
@@ -46,7 +47,7 @@ override HAS_STATE: bool = false;
 @group(0) @binding(5) var<storage, read_write> u: array<vec4<f32>>;
 // (B, chunks, Hv, K, V): the state that enters each chunk
 @group(0) @binding(6) var<storage, read_write> states: array<vec4<f32>>;
-// (B, Hv, K, V), sequences stateStride apart: before the first token (where HAS_STATE), then after the last
+// (B, Hv, K, V), sequences stateStride apart: before the first token (where firstCarried is 0), then after the last
 @group(0) @binding(7) var<storage, read_write> state: array<vec4<f32>>;
 
 // [row of K][quad of V]
@@ -79,7 +80,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let row = (part / 4u * 32u + lane) * 4u + part % 4u;
     if (row < KEY_DIM) {
       var value = vec4(0.0);
-      if (HAS_STATE && inside) { value = state[own + row * columns]; }
+      if (inside && params.firstCarried == 0u) { value = state[own + row * columns]; }
       current[row * QUADS + quad] = value;
     }
   }
@@ -95,7 +96,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       decays[local] = norm * exp(min(sum.x + sum.y, 0.0));
     }
     // Nothing reads what enters the first chunk where that is zeros.
-    if (inside && (HAS_STATE || chunk > 0u)) {
+    if (inside && chunk >= params.firstCarried) {
       for (var part = 0u; part < 4u * parts; part++) {
         let row = (part / 4u * 32u + lane) * 4u + part % 4u;
         if (row < KEY_DIM) { states[(sequence * KEY_DIM + row) * columns + column] = current[row * QUADS + quad]; }

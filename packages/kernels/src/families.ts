@@ -64,3 +64,7 @@ export { gatedDeltaRule } from './delta/gated_delta_rule.ts';
 export type { GatedDeltaRuleInputs, GatedDeltaRuleOptions, GatedDeltaRuleResult } from './delta/gated_delta_rule.ts';
 export { gatedDeltaStep } from './delta/gated_delta_step.ts';
 export type { GatedDeltaStepInputs, GatedDeltaStepOptions } from './delta/gated_delta_step.ts';
+export { shortConv } from './conv/short_conv.ts';
+export type { ShortConvInputs, ShortConvResult } from './conv/short_conv.ts';
+export { shortConvStep } from './conv/short_conv_step.ts';
+export type { ShortConvStepInputs } from './conv/short_conv_step.ts';

@@ -30,11 +30,12 @@ const CHUNK = 64;
  * The gated delta rule over a whole sequence, in chunks of 64 tokens whose writes are found together by a triangular
  * solve. For each value head, `S = exp(g) S`, then `S = S + beta k (v - S^T k)^T` and `y = scale S^T q`.
  *
- * @throws ShapeError if shapes or dtypes do not agree; ArgumentError if Hv is not a multiple of Hk, a head is longer than
- *   256 or no multiple of 4, or an option is not finite
+ * @throws ShapeError if shapes or dtypes do not agree; ArgumentError if Hv is not a multiple of Hk, K or V is above 256
+ *   or no multiple of 4, dtBias comes without A, or an option is not finite
  *
- * Cost: per token and value head about 6 K V + 3 Q V + 2 Q K flops, with Q = 64, and 4 Q K Hk / Hv for the scores; bytes of q, k, v
- * and y, and 8 K V / Q + 16 (K + V) a token between passes. Five dispatches in four stages. Source: arXiv 2412.06464, section 3.3.
+ * Cost: per token and value head 6 K V + 2 Q V + Q K flops, and 2 Q K Hk / Hv for the scores, with Q = 64; bytes of
+ * q, k, v and y, and between the passes 8 K V / Q + 16 V + 8 K + 16 Q Hk / Hv. Five dispatches in four stages.
+ * Source: arXiv 2412.06464, section 3.3.
  */
 export function gatedDeltaRule(
   recording: Recording,
@@ -66,6 +67,7 @@ export function gatedDeltaRule(
   const y = made('y', batch, length, heads, valueDim);
   const none = recording.placeholder();
   const sizes = { length, chunks, heads, ratio };
+  const firstCarried = inputs.state === undefined ? 1 : 0;
 
   // The first two do not depend on each other and run side by side.
   recording.dispatch(deltaChunkGatesShader, {
@@ -85,8 +87,17 @@ export function gatedDeltaRule(
   });
   recording.dispatch(deltaChunkScoresShader, {
     bindings: { q, k, scores, norms },
-    params: { length, chunks, heads: keyHeads, keyDim, ...qPlace, ...kPlace, scale, eps },
-    overrides: { L2_NORM: options.l2Norm ?? false },
+    params: {
+      length,
+      chunks,
+      heads: keyHeads,
+      keyDim,
+      ...qPlace,
+      ...kPlace,
+      unit: (options.l2Norm ?? false) ? 1 : 0,
+      scale,
+      eps,
+    },
     choices: loadChoice(...qLoad, ...kLoad),
     workgroups: [2, keyHeads, sequences],
   });
@@ -101,19 +112,20 @@ export function gatedDeltaRule(
     bindings: { k, gates, norms, w, u, states, state },
     params: {
       ...sizes,
+      firstCarried,
       valueDim,
       ...kPlace,
       stateOffset: state.offset,
       stateStride: strideOfRows('state', state, 3),
     },
-    overrides: { HAS_STATE: inputs.state !== undefined, WORKGROUP_SIZE: 32 * quads },
+    overrides: { WORKGROUP_SIZE: 32 * quads },
     constants: { QUADS: quads, KEY_DIM: keyDim },
     choices: loadChoice(...kLoad),
     workgroups: [Math.ceil(valueDim / (4 * quads)), heads, batch],
   });
   recording.dispatch(deltaChunkOutputShader, {
     bindings: { q, gates, norms, scores, states, r: u, y },
-    params: { ...sizes, keyDim, valueDim, ...qPlace, firstCarried: inputs.state === undefined ? 1 : 0 },
+    params: { ...sizes, keyDim, valueDim, ...qPlace, firstCarried },
     choices: loadChoice(...qLoad),
     workgroups: [Math.ceil(valueDim / CHUNK), heads, sequences],
   });
