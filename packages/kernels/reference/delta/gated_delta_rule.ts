@@ -1,5 +1,5 @@
 import { sigmoid, softplus } from '../activations.ts';
-import { expectDivisible, float64, optionalFloat64, Reals, zeros, type Numbers } from '../arrays.ts';
+import { expectDivisible, float64, optionalFloat64, zeros, type Numbers, type Reals } from '../arrays.ts';
 
 export interface GatedDeltaRuleInputs {
   /** (B, L, Hk, K); value head h reads key head floor(h Hk / Hv) */
