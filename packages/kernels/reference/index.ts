@@ -22,6 +22,16 @@ export {
   type CausalConv1dStepInputs,
   type CausalConv1dStepOptions,
 } from './conv/causal_conv1d_step.ts';
+export { shortConv, type ShortConvInputs, type ShortConvOptions } from './conv/short_conv.ts';
+export { shortConvStep, type ShortConvStepOptions } from './conv/short_conv_step.ts';
+
+export {
+  gatedDeltaRule,
+  type GatedDeltaRuleInputs,
+  type GatedDeltaRuleOptions,
+  type GatedDeltaRuleResult,
+} from './delta/gated_delta_rule.ts';
+export { gatedDeltaStep, type GatedDeltaStepOptions } from './delta/gated_delta_step.ts';
 
 export { ssdScan } from './ssm/ssd_scan.ts';
 export { ssdChunkScan, type SsdChunkScanOptions } from './ssm/ssd_chunk_scan.ts';

@@ -9,6 +9,10 @@ import { fmaBench } from './ceiling/fma.bench.ts';
 import { readBench } from './ceiling/read.bench.ts';
 import { causalConv1dBench } from './conv/causal_conv1d.bench.ts';
 import { causalConv1dStepBench } from './conv/causal_conv1d_step.bench.ts';
+import { shortConvBench } from './conv/short_conv.bench.ts';
+import { shortConvStepBench } from './conv/short_conv_step.bench.ts';
+import { gatedDeltaRuleBench } from './delta/gated_delta_rule.bench.ts';
+import { gatedDeltaStepBench } from './delta/gated_delta_step.bench.ts';
 import { linearBench } from './linear/linear.bench.ts';
 import { matmulBench } from './linear/matmul.bench.ts';
 import { matvecBench } from './linear/matvec.bench.ts';
@@ -49,6 +53,8 @@ export const kernelBenches: readonly KernelBench[] = [
   gatedRmsNormBench,
   causalConv1dBench,
   causalConv1dStepBench,
+  shortConvBench,
+  shortConvStepBench,
   ssdChunkScanBench,
   ssdScanLoopBench,
   ssdScanMatrixBench,
@@ -58,6 +64,8 @@ export const kernelBenches: readonly KernelBench[] = [
   selectiveScanStepBench,
   mamba3ScanBench,
   mamba3StepBench,
+  gatedDeltaRuleBench,
+  gatedDeltaStepBench,
   ropeBench,
   ropeAppendBench,
   qkNormBench,

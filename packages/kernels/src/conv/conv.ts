@@ -16,6 +16,22 @@ export interface ConvTensors {
   readonly state?: TensorRef;
 }
 
+/** What the gated convolution and its one-token form have in common; `...` stands for (B, L) or (B). All f32. */
+export interface ShortConvTensors {
+  /** (..., E), the gate before the filter; rows may be strided */
+  readonly B: TensorRef;
+  /** (..., E), the gate after the filter; rows may be strided */
+  readonly C: TensorRef;
+  /** (..., E); rows may be strided */
+  readonly x: TensorRef;
+  /** (E, K); tap K - 1 multiplies the current product */
+  readonly weight: TensorRef;
+  /** (E) */
+  readonly bias?: TensorRef;
+  /** (B, K - 1, E), the products B x before the first, oldest first; updated in place */
+  readonly state?: TensorRef;
+}
+
 export interface ConvOptions {
   /** `none` when absent. */
   readonly activation?: 'none' | 'silu';
@@ -84,4 +100,41 @@ export function loadOf(
   const aligned = Object.values(others).every((value) => isMultiple(value, 4));
   const whole = shape.channels % 4 === 0 && weightStride === shape.taps;
   return aligned && whole && recording.force['load'] !== 'scalar' ? 'vec4' : 'scalar';
+}
+
+/** `requireConv` and `convPlaces` with the gates B and C. */
+export function requireShortConv(
+  kernel: string,
+  tensors: ShortConvTensors,
+  letters: readonly string[],
+): ReturnType<typeof requireConv> {
+  const { B, C, ...filtered } = tensors;
+  const sizes = requireConv(kernel, filtered, letters);
+  for (const [name, gate] of [
+    ['B', B],
+    ['C', C],
+  ] as const) {
+    requireDtype(kernel, name, gate, 'f32');
+    requireShape(kernel, name, gate, tensors.x.shape);
+  }
+  return sizes;
+}
+
+/** `convPlaces` and those of the gates. */
+export function shortConvPlaces(
+  { B, C, x, weight }: ShortConvTensors,
+  state: TensorRef,
+): ReturnType<typeof convPlaces> & Record<'bOffset' | 'bStride' | 'cOffset' | 'cStride', Size> {
+  return {
+    ...convPlaces(x, weight, state),
+    bOffset: B.offset,
+    bStride: strideOfRows('B', B, 1),
+    cOffset: C.offset,
+    cStride: strideOfRows('C', C, 1),
+  };
+}
+
+/** The choice `scalar` on the axis `load` unless all these are multiples of 4. */
+export function loadChoice(...values: readonly Size[]): { load?: 'scalar' } {
+  return values.every((value) => typeof value === 'number' && value % 4 === 0) ? {} : { load: 'scalar' };
 }
