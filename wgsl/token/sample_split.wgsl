@@ -107,15 +107,23 @@ fn main(
       sum = addTally(sum, binTally(bins, local * (BINS / WORKGROUP_SIZE) + i));
     }
     let prefix = tallyPrefix(sum, local, WORKGROUP_SIZE);
-    // No count reaches the goal of a top-k that is off, which therefore ends nowhere.
-    ends = findBin(bins, prefix.before, vec2<u32>(select(0xffffffffu, topK, byCount), 0u), false, local);
-    // Without an end, what is before it is everything.
-    if (ends.place == NOWHERE) { ends.before = prefix.total; }
-    low = ends;
-    high = ends;
-    if (byMass) {
-      low = findBin(bins, prefix.before, goalOf(ends.before.yz, topP), true, local);
-      high = findBin(bins, prefix.before, goalOf(addWide(ends.before.yz, ends.at.yz), topP), true, local);
+    // Where top-k ends, then where top-p may; one place that searches, since compilers copy functions.
+    for (var search = 0u; search < 3u; search++) {
+      if (search > 0u && !byMass) { continue; }
+      // No count reaches the goal of a top-k that is off, which therefore ends nowhere.
+      var goal = vec2<u32>(select(0xffffffffu, topK, byCount), 0u);
+      if (search == 1u) { goal = goalOf(ends.before.yz, topP); }
+      if (search == 2u) { goal = goalOf(addWide(ends.before.yz, ends.at.yz), topP); }
+      let found = findBin(bins, prefix.before, goal, search > 0u, local);
+      if (search == 0u) {
+        ends = found;
+        // Without an end, what is before it is everything.
+        if (ends.place == NOWHERE) { ends.before = prefix.total; }
+        low = ends;
+      } else if (search == 1u) {
+        low = found;
+      }
+      high = found;
     }
     if (high.place != NOWHERE) { doubtful = high.before.x + high.at.x - low.before.x; }
     if (ends.place != NOWHERE && ends.place != high.place) { doubtful += ends.at.x; }

@@ -199,7 +199,7 @@ describe('the passes of sample', () => {
     const hardware = new Device(device.gpu, info);
     expect(hardware.capabilities.software).toBe(false);
     const random = new Random(9);
-    const rows = [...ADJUSTED, ...KINDS].map((settings, at) => adjustedRow(random, 5000, settings, at));
+    const rows = [...ADJUSTED, ...KINDS.slice(10)].map((settings, at) => adjustedRow(random, 3000, settings, at));
     await expectTokens(
       async (given, options) => [...(await run(hardware, sample, inputsOf(given), options, { poison: true })).data],
       rows,
@@ -284,8 +284,8 @@ describe('the passes of sample', () => {
 
   it('keeps all of many equals', async () => {
     const logits = repeat(4500, (at) => (at % 2 === 0 ? 1 : -20));
-    const rows = repeat(20, (position): Row => ({ logits, position, settings: { temperature: 1, topK: 2, seed: 6 } }));
-    const ties = repeat(20, (position): Row => ({
+    const rows = repeat(8, (position): Row => ({ logits, position, settings: { temperature: 1, topK: 2, seed: 6 } }));
+    const ties = repeat(8, (position): Row => ({
       logits,
       position,
       settings: { temperature: 1, topP: 0.1, seed: 6 },
@@ -293,8 +293,8 @@ describe('the passes of sample', () => {
     await expectTokens(choose, [...rows, ...ties]);
     const tokens = await choose([...rows, ...ties], { filters: true });
     expect(tokens.every((token) => token % 2 === 0)).toBe(true);
-    expect(new Set(tokens.slice(0, 20)).size).toBeGreaterThan(15);
-    expect(tokens.slice(20)).toEqual(tokens.slice(0, 20));
+    expect(new Set(tokens.slice(0, 8)).size).toBeGreaterThan(6);
+    expect(tokens.slice(8)).toEqual(tokens.slice(0, 8));
   });
 });
 

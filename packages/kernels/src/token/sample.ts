@@ -55,7 +55,8 @@ const MAX_VOCABULARY = 2 ** 19;
  * divided by the temperature; top-k, top-p and min-p follow, each on the tempered distribution that the one before left.
  * Top-k keeps all logits that equal the k-th largest. Top-p keeps the most probable tokens up to the one with which their
  * mass reaches p, and the equals of that one. Min-p keeps the tokens at least min-p times as probable as the most
- * probable one. All are exact: no candidate is left out. Masses are sums of whole numbers of 2^-44, in any order the same.
+ * probable one. All are exact for every V: no candidate is left out, and the mass of each is an f32 exponential in whole
+ * units of 2^-44, whose sums are the same in any order.
  *
  * Where `settings` are absent or their temperature is not a positive finite number, the largest logit wins, the first
  * one on ties; this is the same on every device. Otherwise a token is drawn from what is left, exactly (Gumbel-max): the
