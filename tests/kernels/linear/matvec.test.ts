@@ -13,7 +13,7 @@ import {
 import { matvec as reference, rmsNorm } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
-import { expectProduct, spacedRows, WEIGHT_DTYPES, weightMatrix } from '../../support/matrices.ts';
+import { expectProduct, spacedRows, MATRIX_DTYPES, weightMatrix } from '../../support/matrices.ts';
 import { normalTensor, Random } from '../../support/numbers.ts';
 
 // f32 sums in another order than the reference's: 1e-5 of the sum of magnitudes (see expectProduct).
@@ -23,7 +23,7 @@ const executor = new Executor(device, { poison: true });
 describe.each(simdChoices(device))('matvec %o', (force) => {
   const settings = { force, poison: true, executor };
 
-  it.each(WEIGHT_DTYPES)('multiplies with %s weights', async (dtype) => {
+  it.each(MATRIX_DTYPES)('multiplies with %s weights', async (dtype) => {
     for (const [rows, inner, outputs] of [
       [1, 20, 1],
       [1, 32, 64],
