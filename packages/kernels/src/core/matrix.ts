@@ -71,7 +71,9 @@ export function requireWeight(kernel: string, name: string, tensor: TensorRef): 
   requireDtype(kernel, name, tensor, 'f32', 'f16', 'bf16', 'q8', 'q4');
   const { dtype, rows, rowStride } = tensor.storage;
   const view = viewMatrix(kernel, name, tensor);
-  const planes = isQuantized(dtype) ? storagePlanes(dtype, requireStatic(kernel, `N of '${name}'`, rows), rowStride) : [];
+  const planes = isQuantized(dtype)
+    ? storagePlanes(dtype, requireStatic(kernel, `N of '${name}'`, rows), rowStride)
+    : [];
   return { ...view, dtype: tensor.dtype as WeightDtype, scales: (planes[1]?.byteOffset ?? 0) / 16 };
 }
 

@@ -15,7 +15,10 @@ export interface QuantizeOptions {
 }
 
 /** Bits of a quant, the largest one, and what is added to it in storage (q8 is stored as two's complement). */
-const FORMATS = { q8: { bits: 8, least: -127, most: 127, bias: 0 }, q4: { bits: 4, least: -8, most: 7, bias: 8 } } as const;
+const FORMATS = {
+  q8: { bits: 8, least: -127, most: 127, bias: 0 },
+  q4: { bits: 4, least: -8, most: 7, bias: 8 },
+} as const;
 
 /** Words of a block's quants: 8 for `q8`, 4 for `q4`. */
 export const wordsPerBlock = (dtype: BlockDtype): number => (QUANT_BLOCK * FORMATS[dtype].bits) / 32;
@@ -62,7 +65,13 @@ export function quantizeRows(
 }
 
 /** The value that a block's quant stands for, exactly as kernels read it. */
-export function dequantized(quants: Uint32Array, scale: number, block: number, index: number, dtype: BlockDtype): number {
+export function dequantized(
+  quants: Uint32Array,
+  scale: number,
+  block: number,
+  index: number,
+  dtype: BlockDtype,
+): number {
   const { bits, bias } = FORMATS[dtype];
   const { word, shift } = placeOf(index, dtype);
   const stored = (quants[block * wordsPerBlock(dtype) + word] ?? 0) >>> shift;
@@ -94,10 +103,15 @@ function scaleOf(block: Float32Array, dtype: BlockDtype, { search = false }: Qua
     if (!Number.isFinite(value)) throw refusal(dtype, value);
     if (Math.abs(value) > Math.abs(extreme)) extreme = value;
   }
+  if (extreme === 0) return 0;
   // q8 is symmetric. q4 has one negative quant more: the largest value becomes it, so that the scale may be negative.
-  const plain = half(dtype === 'q8' ? Math.abs(extreme) / 127 : extreme / -8);
+  const last = dtype === 'q8' ? 127 : 8;
+  const bits = toHalfBits(dtype === 'q8' ? Math.abs(extreme) / last : extreme / -last);
+  // Where f16 becomes coarse, below 6e-5, the nearest scale may leave the largest value out of reach: then the next one.
+  const reaches = Math.abs(fromHalfBits(bits)) * (last + 0.5) >= Math.abs(extreme);
+  const plain = fromHalfBits(reaches ? bits : bits + 1);
   if (!Number.isFinite(plain)) throw refusal(dtype, extreme);
-  return dtype === 'q4' && search && plain !== 0 ? searchScale(block, extreme, plain) : plain;
+  return dtype === 'q4' && search ? searchScale(block, extreme, plain) : plain;
 }
 
 const half = (value: number): number => fromHalfBits(toHalfBits(value));

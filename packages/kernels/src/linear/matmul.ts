@@ -6,7 +6,7 @@ import {
   chooseMatrixTile,
   chooseTile,
   productOutput,
-    requireRows,
+  requireRows,
   requireTile,
   requireVector,
   requireWeight,

@@ -30,7 +30,14 @@ const WORKGROUP_SIZE = 64;
  */
 export function embed(recording: Recording, inputs: EmbedInputs, options: EmbedOptions = {}): TensorRef {
   const { table, tokens } = inputs;
-  const { dtype, outputs: vocabSize, inner: hiddenSize, offset, stride, scales } = requireWeight('embed', 'table', table);
+  const {
+    dtype,
+    outputs: vocabSize,
+    inner: hiddenSize,
+    offset,
+    stride,
+    scales,
+  } = requireWeight('embed', 'table', table);
   requireDtype('embed', 'tokens', tokens, 'u32');
   const tokensWidth = tokens.shape[tokens.shape.length - 1] ?? 1;
   const rows = productSize(tokens.shape);
