@@ -1,4 +1,4 @@
-import type { Device, ForcedChoices } from '@mambalab/kernels';
+import type { Device, ForcedChoices, Kernel } from '@mambalab/kernels';
 import { hasRequirement } from '@mambalab/kernels';
 import { requestDevice } from '@mambalab/kernels/node';
 import { afterAll } from 'vitest';
@@ -20,4 +20,12 @@ export function simdChoices(device: Device): readonly ForcedChoices[] {
   const choices: ForcedChoices[] = [{ simd: 'baseline' }];
   if (device.capabilities.features.has('subgroups')) choices.push({ simd: 'subgroups' });
   return choices;
+}
+
+/** A kernel as it is recorded for a GPU, on whatever device runs the tests. */
+export function asOnGpu<I, O, R>(kernel: Kernel<I, O, R>): Kernel<I, O, R> {
+  return (recording, inputs, options) => {
+    Object.assign(recording, { capabilities: { ...recording.capabilities, software: false } });
+    return kernel(recording, inputs, options);
+  };
 }
