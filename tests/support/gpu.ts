@@ -1,4 +1,4 @@
-import type { ForcedChoices } from '@mambalab/kernels';
+import type { ForcedChoices, Kernel } from '@mambalab/kernels';
 import { Device, hasRequirement } from '@mambalab/kernels';
 import { requestDevice } from '@mambalab/kernels/node';
 import { afterAll } from 'vitest';
@@ -31,8 +31,17 @@ export async function openMatrixDevice(workgroupMemory = 49_152): Promise<Device
 
 /** Whether a device has workgroup memory for the largest tiles of matrix units; a software GPU has not. */
 export const hasLargeTiles = (device: Device): boolean => device.gpu.limits.maxComputeWorkgroupStorageSize >= 36_864;
+
 /** The same device under a name that does not tell that a CPU does the work: kernels take the workgroups of a GPU. */
 export function asHardware(device: Device): Device {
   const info = { vendor: 'test', architecture: '', device: '', description: '' } as GPUAdapterInfo;
   return new Device(device.gpu, info);
+}
+
+/** A kernel as it is recorded for a GPU, on whatever device runs the tests. */
+export function asOnGpu<I, O, R>(kernel: Kernel<I, O, R>): Kernel<I, O, R> {
+  return (recording, inputs, options) => {
+    Object.assign(recording, { capabilities: { ...recording.capabilities, software: false } });
+    return kernel(recording, inputs, options);
+  };
 }

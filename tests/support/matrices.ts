@@ -1,5 +1,5 @@
 import type { HostTensor } from '@mambalab/kernels';
-import { fromBfloatBits, fromHalfBits, packMatrix, toBfloatBits, toHalfBits } from '@mambalab/kernels';
+import { packMatrix, unpackMatrix } from '@mambalab/kernels';
 import type { Activation } from '@mambalab/kernels/reference';
 import type { Random } from './numbers.ts';
 
@@ -7,23 +7,21 @@ export type WeightDtype = 'f32' | 'f16' | 'bf16';
 
 export const WEIGHT_DTYPES: readonly WeightDtype[] = ['f32', 'f16', 'bf16'];
 
-export const ACTIVATIONS: readonly Activation[] = ['none', 'silu', 'gelu', 'geluTanh', 'relu', 'relu2'];
+export type MatrixDtype = WeightDtype | 'q8' | 'q4';
+
+/** With the block formats, for the kernels that read them. */
+export const MATRIX_DTYPES: readonly MatrixDtype[] = [...WEIGHT_DTYPES, 'q8', 'q4'];
+
+export const ACTIVATIONS: readonly Activation[] = ['none', 'silu', 'gelu', 'geluTanh', 'relu', 'relu2', 'sigmoid'];
 
 /** A random weight matrix, as kernels store it and as the numbers that it stands for after rounding. */
 export function weightMatrix(
   random: Random,
   shape: readonly [number, number],
-  dtype: WeightDtype,
+  dtype: MatrixDtype,
 ): { readonly tensor: HostTensor; readonly values: Float32Array } {
-  const values = random.normals(shape[0] * shape[1]);
-  const tensor = packMatrix(values, shape, dtype);
-  if (dtype === 'f32') return { tensor, values };
-  return {
-    tensor,
-    values: values.map((value) =>
-      dtype === 'f16' ? fromHalfBits(toHalfBits(value)) : fromBfloatBits(toBfloatBits(value)),
-    ),
-  };
+  const tensor = packMatrix(random.normals(shape[0] * shape[1]), shape, dtype);
+  return { tensor, values: unpackMatrix(tensor) };
 }
 
 /** Rows of `width` values in a wider tensor: what lies between them is NaN, so that reading it shows. */

@@ -1,14 +1,15 @@
-// y[m, n] = residual[m, n] + scale * act(sum_k x[m, k] weight[n, k] + bias[n])
-// Source: the linear layer of a checkpoint (weight is (outputs, inputs)).
+// y[m, n] = residual[m, n] + scale * act(sum_k x[m, k] g[k] weight[n, k] / sqrt(mean_k(x[m, k]^2) + eps) + bias[n])
+// Source: the linear layer of a checkpoint; the root, and g = normWeight + normShift, only with a norm (RMS norm).
 // Work: one workgroup a tile of TILE_M * TILE_N outputs; M tiles run fastest, so that neighbours share weights in L2.
 // Workgroup memory: 64 (TILE_M + TILE_N) bytes: 16 KiB at 128 * 128, 8 KiB at 64 * 64.
 // Barriers: before a tile is staged (the last one has been read) and after (it is whole). The next tile is loaded to
-//   registers while this one is multiplied. Requirements: none.
-//! axis weight: f32 | f16 | bf16
+//   registers while this one is multiplied. A norm's sums of squares are shared at the end. Requirements: none.
+//! axis weight: f32 | f16 | bf16 | q8 | q4
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::tile::{THREADS_M, THREADS_N, THREAD_ROWS, THREAD_COLUMNS, TILE_K, Sums, stageX, stageW, multiplyTiles, placeOf};
-import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
+import package::shared::norm_rows::{squaresOf, timesGain, timesRoots};
+import package::shared::tile::{THREADS_M, THREADS_N, THREAD_ROWS, THREAD_COLUMNS, TILE_K, Sums, stageX, stageW, multiplyTiles, placeOf, shareSquares, rootsOf};
+import package::shared::weights::{VALUES_PER_LOAD, VALUES_STAGED, Loads, valuesOf, quadAt, blockOf, scaleOf};
 
 struct Params {
   rows: u32,
@@ -18,13 +19,18 @@ struct Params {
   xStride: u32,
   weightOffset: u32,
   weightStride: u32,
+  weightScales: u32,
+  normOffset: u32,
   biasOffset: u32,
   yOffset: u32,
   yStride: u32,
+  eps: f32,
+  normShift: f32,
   scale: f32,
 }
 
 override ACTIVATION: u32 = 0u;
+override HAS_NORM: bool = false;
 override HAS_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
 
@@ -32,13 +38,16 @@ override HAS_RESIDUAL: bool = false;
 // (M, K) from xOffset, rows xStride apart; both are multiples of 4 for vector access
 @if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
-// (N, K) from weightOffset, rows weightStride apart (multiples of 8), 16 bytes an element
+// (N, K) from weightOffset, rows weightStride apart (multiples of 8, of 32 for quants), 16 bytes an element;
+// scales from element weightScales
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
+// (K) from normOffset: g
+@group(0) @binding(3) var<storage, read> normWeight: array<f32>;
 // (N)
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
 // (M, N) from yOffset, rows yStride apart (multiples of 4 for vector access); holds the residual first
-@if(access_vector) @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@if(access_scalar) @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@if(access_vector) @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
 // x[k .. k + 3] of the row from `start`; what lies behind the row's end may be anything and is masked when it is staged.
 fn loadX(start: u32, k: u32) -> vec4<f32> {
@@ -50,6 +59,31 @@ fn loadX(start: u32, k: u32) -> vec4<f32> {
 // Zero from params.inner on.
 fn masked(values: vec4<f32>, k: u32) -> vec4<f32> {
   return select(vec4<f32>(0.0), values, vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.inner));
+}
+
+// g[k .. k + 3] + normShift; what stands for values from params.inner on meets zeros of x.
+fn loadGain(k: u32) -> vec4<f32> {
+  let last = params.normOffset + params.inner - 1u;
+  let at = params.normOffset + k;
+  let gains = vec4<f32>(normWeight[min(at, last)], normWeight[min(at + 1u, last)], normWeight[min(at + 2u, last)], normWeight[min(at + 3u, last)]);
+  return gains + params.normShift;
+}
+
+@if(weight_q8 || weight_q4)
+fn scaleAt(load: u32) -> f32 {
+  let block = blockOf(load);
+  return scaleOf(weight[params.weightScales + block / 8u][block / 2u % 4u], block);
+}
+
+// One load of each of four rows; `loads` counts them from the start of the binding.
+fn load(loads: vec4<u32>) -> Loads {
+  var found: Loads;
+  found.w0 = weight[loads.x];
+  found.w1 = weight[loads.y];
+  found.w2 = weight[loads.z];
+  found.w3 = weight[loads.w];
+  @if(weight_q8 || weight_q4) found.scales = vec4<f32>(scaleAt(loads.x), scaleAt(loads.y), scaleAt(loads.z), scaleAt(loads.w));
+  return found;
 }
 
 fn writeRow(row: u32, column: u32, sums: vec4<f32>) {
@@ -98,9 +132,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let xBlock = local / (TILE_K / 4u);
   let xK = local % (TILE_K / 4u) * 4u;
   let other = THREADS_M * THREADS_N - 1u - local;
-  let wStages = other < THREADS_N * THREAD_COLUMNS / 4u * (TILE_K / VALUES_PER_LOAD);
-  let wBlock = other / (TILE_K / VALUES_PER_LOAD);
-  let wK = other % (TILE_K / VALUES_PER_LOAD) * VALUES_PER_LOAD;
+  let wStages = other < THREADS_N * THREAD_COLUMNS / 4u * (TILE_K / VALUES_STAGED);
+  let wBlock = other / (TILE_K / VALUES_STAGED);
+  let wK = other % (TILE_K / VALUES_STAGED) * VALUES_STAGED;
   // Rows beyond the last one repeat it; their sums are not written.
   let lanes = vec4<u32>(0u, 1u, 2u, 3u);
   let xRows = min(tileRow + xBlock * 4u + lanes, vec4<u32>(params.rows - 1u));
@@ -111,10 +145,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   var sums: Sums;
   var xs: mat4x4<f32>;
-  var w0: vec4<u32>;
-  var w1: vec4<u32>;
-  var w2: vec4<u32>;
-  var w3: vec4<u32>;
+  var gain: vec4<f32>;
+  var squares: vec4<f32>;
+  var ws: Loads;
   let tiles = (params.inner + TILE_K - 1u) / TILE_K;
   for (var tile = 0u; tile <= tiles; tile++) {
     if (tile > 0u) {
@@ -124,10 +157,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let k = (tile - 1u) * TILE_K + xK;
         xs = mat4x4<f32>(masked(xs[0], k), masked(xs[1], k), masked(xs[2], k), masked(xs[3], k));
       }
-      if (xStages) { stageX(xBlock, xK, xs); }
+      if (xStages) {
+        if (HAS_NORM) {
+          squares += squaresOf(xs);
+          xs = timesGain(xs, gain);
+        }
+        stageX(xBlock, xK, xs);
+      }
       if (wStages) {
-        stageW(wBlock, wK, mat4x4<f32>(unpackLow(w0), unpackLow(w1), unpackLow(w2), unpackLow(w3)));
-        @if(!weight_f32) stageW(wBlock, wK + 4u, mat4x4<f32>(unpackHigh(w0), unpackHigh(w1), unpackHigh(w2), unpackHigh(w3)));
+        let quad = quadAt((tile - 1u) * TILE_K + wK);
+        stageW(wBlock, wK, valuesOf(ws, quad));
+        @if(weight_f16 || weight_bf16) stageW(wBlock, wK + 4u, valuesOf(ws, 1u));
       }
       workgroupBarrier();
     }
@@ -135,18 +175,25 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       let k = tile * TILE_K;
       if (xStages) {
         xs = mat4x4<f32>(loadX(xStarts.x, k + xK), loadX(xStarts.y, k + xK), loadX(xStarts.z, k + xK), loadX(xStarts.w, k + xK));
+        if (HAS_NORM) { gain = loadGain(k + xK); }
       }
       if (wStages) {
         let at = min(k + wK, params.inner - 1u);
-        w0 = weight[(wStarts.x + at) / VALUES_PER_LOAD];
-        w1 = weight[(wStarts.y + at) / VALUES_PER_LOAD];
-        w2 = weight[(wStarts.z + at) / VALUES_PER_LOAD];
-        w3 = weight[(wStarts.w + at) / VALUES_PER_LOAD];
+        ws = load((wStarts + at) / VALUES_PER_LOAD);
       }
     }
     if (tile > 0u) { multiplyTiles(&sums, place); }
   }
 
+  if (HAS_NORM) {
+    shareSquares(xStages, xBlock, xK, squares);
+    let upper = rootsOf(place.x, params.inner, params.eps);
+    let lower = rootsOf(select(place.x, THREADS_M + place.x, THREAD_ROWS == 8u), params.inner, params.eps);
+    sums.upperLeft = timesRoots(sums.upperLeft, upper);
+    sums.lowerLeft = timesRoots(sums.lowerLeft, lower);
+    sums.upperRight = timesRoots(sums.upperRight, upper);
+    sums.lowerRight = timesRoots(sums.lowerRight, lower);
+  }
   let row = tileRow + place.x * 4u;
   let column = tileColumn + place.y * 4u;
   writeBlock(row, column, sums.upperLeft);

@@ -1,15 +1,15 @@
 // y[m, n] = residual[m, n] + scale * act(sum_k weight[n, k] x[m, k] g[k] / sqrt(mean_k(x[m, k]^2) + eps) + bias[n])
-// Source: the linear layer of a checkpoint, for few rows m; g and the root only where a normWeight is given (RMS norm).
+// Source: the linear layer of a checkpoint, for few rows m; the root, and g = normWeight + normShift, only with a norm.
 // Work: one workgroup makes ROWS outputs for X_ROWS rows of x; its invocations stride over K by 16-byte loads.
 // Workgroup memory: 4 KiB of partial sums, 1 KiB with subgroups.
 // Barriers: those of sumOverWorkgroup. Every workgroup sees the whole of x, so that the norm costs no dispatch.
 // Requirements: none; subgroups shorten the reduction.
 //! axis simd: subgroups(subgroups) | baseline
-//! axis weight: f32 | f16 | bf16
+//! axis weight: f32 | f16 | bf16 | q8 | q4
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, Sums, addProducts, totalsOf};
-import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
 struct Params {
@@ -20,11 +20,13 @@ struct Params {
   xStride: u32,
   weightOffset: u32,
   weightStride: u32,
+  weightScales: u32,
   normOffset: u32,
   biasOffset: u32,
   yOffset: u32,
   yStride: u32,
   eps: f32,
+  normShift: f32,
   scale: f32,
 }
 
@@ -36,7 +38,8 @@ override HAS_RESIDUAL: bool = false;
 // (M, K) from xOffset, rows xStride apart; both are multiples of 4 for vector access
 @if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
-// (N, K) from weightOffset, rows weightStride apart (multiples of 8), 16 bytes an element
+// (N, K) from weightOffset, rows weightStride apart (multiples of 8, of 32 for quants), 16 bytes an element;
+// scales from element weightScales
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
 // (K) from normOffset, a multiple of 4 for vector access: g
 @if(access_vector) @group(0) @binding(3) var<storage, read> normWeight: array<vec4<f32>>;
@@ -62,14 +65,14 @@ fn loadX(start: u32, k: u32, tail: bool) -> vec4<f32> {
   return masked(values, k, tail);
 }
 
-// g[k .. k + 3], zero from params.inner on
+// g[k .. k + 3] + normShift, zero from params.inner on
 fn loadGain(k: u32, tail: bool) -> vec4<f32> {
   if (tail && k >= params.inner) { return vec4<f32>(0.0); }
   let at = params.normOffset + k;
-  @if(access_vector) let values = normWeight[at / 4u];
+  @if(access_vector) let gains = normWeight[at / 4u];
   @if(access_scalar) let last = params.normOffset + params.inner - 1u;
-  @if(access_scalar) let values = vec4<f32>(normWeight[at], normWeight[min(at + 1u, last)], normWeight[min(at + 2u, last)], normWeight[min(at + 3u, last)]);
-  return masked(values, k, tail);
+  @if(access_scalar) let gains = vec4<f32>(normWeight[at], normWeight[min(at + 1u, last)], normWeight[min(at + 2u, last)], normWeight[min(at + 3u, last)]);
+  return masked(gains + params.normShift, k, tail);
 }
 
 // Adds the products of four values along K from k.
@@ -86,32 +89,57 @@ fn multiplyFour(sums: ptr<function, Sums>, starts: vec4<u32>, k: u32, weights: m
   addProducts(sums, values, gain, weights);
 }
 
-// Four rows of weights, one load of each.
-struct Loads {
-  w0: vec4<u32>,
-  w1: vec4<u32>,
-  w2: vec4<u32>,
-  w3: vec4<u32>,
+@if(weight_q8 || weight_q4)
+fn scaleAt(load: u32) -> f32 {
+  let block = blockOf(load);
+  return scaleOf(weight[params.weightScales + block / 8u][block / 2u % 4u], block);
 }
 
-fn load(rows: vec4<u32>, unit: u32) -> Loads {
-  var loads: Loads;
-  loads.w0 = weight[rows.x + unit];
-  if (ROWS > 1u) { loads.w1 = weight[rows.y + unit]; }
+// One load of each of four rows; `loads` counts them from the start of the binding.
+fn load(loads: vec4<u32>) -> Loads {
+  var found: Loads;
+  found.w0 = weight[loads.x];
+  if (ROWS > 1u) { found.w1 = weight[loads.y]; }
   if (ROWS > 2u) {
-    loads.w2 = weight[rows.z + unit];
-    loads.w3 = weight[rows.w + unit];
+    found.w2 = weight[loads.z];
+    found.w3 = weight[loads.w];
   }
-  return loads;
+  @if(weight_q8 || weight_q4) {
+    found.scales.x = scaleAt(loads.x);
+    if (ROWS > 1u) { found.scales.y = scaleAt(loads.y); }
+    if (ROWS > 2u) {
+      found.scales.z = scaleAt(loads.z);
+      found.scales.w = scaleAt(loads.w);
+    }
+  }
+  return found;
 }
 
+fn multiplyQuad(sums: ptr<function, Sums>, starts: vec4<u32>, k: u32, turn: u32, loads: Loads, quad: u32, tail: bool) {
+  multiplyFour(sums, starts, k + (turn + quad) % QUADS * 4u, quadsOf(loads, quad), tail);
+}
+
+// Adds the products of one load of each row, number `unit` of them.
 fn multiply(sums: ptr<function, Sums>, starts: vec4<u32>, unit: u32, loads: Loads, tail: bool) {
-  let low = mat4x4<f32>(unpackLow(loads.w0), unpackLow(loads.w1), unpackLow(loads.w2), unpackLow(loads.w3));
-  multiplyFour(sums, starts, unit * VALUES_PER_LOAD, low, tail);
-  @if(!weight_f32) {
-    let high = mat4x4<f32>(unpackHigh(loads.w0), unpackHigh(loads.w1), unpackHigh(loads.w2), unpackHigh(loads.w3));
-    multiplyFour(sums, starts, unit * VALUES_PER_LOAD + 4u, high, tail);
+  let k = unit * VALUES_PER_LOAD;
+  let turn = turnOf(unit);
+  let parts = turned(loads, turn);
+  @if(!(weight_q8 || weight_q4)) let into = sums;
+  @if(weight_q8 || weight_q4) var part = Sums();
+  @if(weight_q8 || weight_q4) let into = &part;
+  if (UNROLL) {
+    multiplyQuad(into, starts, k, turn, parts, 0u, tail);
+    @if(!weight_f32) multiplyQuad(into, starts, k, turn, parts, 1u, tail);
+    @if(weight_q8 || weight_q4) multiplyQuad(into, starts, k, turn, parts, 2u, tail);
+    @if(weight_q8 || weight_q4) multiplyQuad(into, starts, k, turn, parts, 3u, tail);
+    @if(weight_q4) multiplyQuad(into, starts, k, turn, parts, 4u, tail);
+    @if(weight_q4) multiplyQuad(into, starts, k, turn, parts, 5u, tail);
+    @if(weight_q4) multiplyQuad(into, starts, k, turn, parts, 6u, tail);
+    @if(weight_q4) multiplyQuad(into, starts, k, turn, parts, 7u, tail);
+  } else {
+    for (var quad = 0u; quad < QUADS; quad++) { multiplyQuad(into, starts, k, turn, parts, quad, tail); }
   }
+  @if(weight_q8 || weight_q4) addScaled(sums, part, loads.scales);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -137,8 +165,8 @@ fn main(
   let pairs = params.inner / VALUES_PER_LOAD / (2u * WORKGROUP_SIZE);
   for (var pair = 0u; pair < pairs; pair++) {
     let unit = pair * 2u * WORKGROUP_SIZE + local;
-    let one = load(rows, unit);
-    let two = load(rows, unit + WORKGROUP_SIZE);
+    let one = load(rows + unit);
+    let two = load(rows + unit + WORKGROUP_SIZE);
     multiply(&sums, starts, unit, one, false);
     multiply(&sums, starts, unit + WORKGROUP_SIZE, two, false);
   }
@@ -147,7 +175,7 @@ fn main(
   let rounds = (units - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
   for (var round = 0u; round < rounds; round++) {
     let unit = done + round * WORKGROUP_SIZE + local;
-    if (unit < units) { multiply(&sums, starts, unit, load(rows, unit), true); }
+    if (unit < units) { multiply(&sums, starts, unit, load(rows + unit), true); }
   }
 
   let totals = totalsOf(sums, local, subgroupSize);

@@ -1,14 +1,18 @@
-// y[m, n] = residual[m, n] + scale * act(sum_k x[m, k] up[n, k]), and with a gate, in one pass,
-// y[m, n] = residual[m, n] + scale * act(sum_k x[m, k] gate[n, k]) * sum_k x[m, k] up[n, k], on matrix units
-// Source: GLU Variants Improve Transformer, arXiv 2002.05202, equations 2 and 6. x is rounded to f16; sums are f32.
+// y = residual + scale * act(u), and with a gate, in one pass, y = residual + scale * act(g) * u, where
+// u[m, n] = sum_k up[n, k] x'[m, k] + upBias[n], g likewise of the gate, x' = x or its RMS norm (times weight + normShift)
+// Source: GLU Variants Improve Transformer, arXiv 2002.05202, equations 2 and 6. On matrix units: x (times the norm's
+//   weight) and dequantized weights are rounded to f16; sums are f32.
 // Work: one workgroup a tile; with a gate every subgroup makes the gate's and up's sums of the same 16 columns.
-// Workgroup memory: 9216 * SIDE bytes. Barriers: around the staging of a tile, and of every strip of sums at the end.
+// Workgroup memory: 9344 * SIDE bytes. Barriers: around the staging of a tile, and of every strip of sums at the end.
 // Requirements: f16 matrix units with f32 results and subgroups of 32.
 //! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
-//! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=36864
+//! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=37376
+//! axis weight: f16 | q8 | q4
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::matrix_tile::{SIDE, TILE_K, UNITS, Sums, stageX, stageW, multiplyTiles, showSums, shownSums};
+import package::shared::matrix_tile::{SIDE, TILE_K, UNITS, Sums, stageX, stageW, multiplyTiles, showSums, shownSums, roots, overUnits};
+import package::shared::norm_rows::{squaresOf, timesGain};
+import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, blockOf, scaleOf};
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -22,28 +26,46 @@ struct Params {
   xStride: u32,
   gateOffset: u32,
   gateStride: u32,
+  gateScales: u32,
   upOffset: u32,
   upStride: u32,
+  upScales: u32,
+  normOffset: u32,
+  gateBiasOffset: u32,
+  upBiasOffset: u32,
   yOffset: u32,
   yStride: u32,
+  eps: f32,
+  normShift: f32,
   scale: f32,
 }
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;
+override HAS_NORM: bool = false;
+override HAS_GATE_BIAS: bool = false;
+override HAS_UP_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (M, K) from xOffset, rows xStride apart; both are multiples of 4 for vector access
 @if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
-// (N, K) f16 from gateOffset, rows gateStride apart (multiples of 8), 16 bytes an element
+// (N, K) from gateOffset, rows gateStride apart (multiples of 8, of 32 for quants), 16 bytes an element;
+// scales from element gateScales
 @group(0) @binding(2) var<storage, read> gate: array<vec4<u32>>;
-// (N, K) f16 from upOffset, rows upStride apart (multiples of 8), 16 bytes an element
+// (N, K) from upOffset, rows upStride apart (multiples of 8, of 32 for quants), 16 bytes an element;
+// scales from element upScales
 @group(0) @binding(3) var<storage, read> up: array<vec4<u32>>;
+// (K) from normOffset
+@group(0) @binding(4) var<storage, read> normWeight: array<f32>;
+// (N)
+@group(0) @binding(5) var<storage, read> gateBias: array<f32>;
+// (N)
+@group(0) @binding(6) var<storage, read> upBias: array<f32>;
 // (M, N) from yOffset, rows yStride apart (multiples of 4 for vector access); holds the residual first
-@if(access_vector) @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
-@if(access_scalar) @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@if(access_vector) @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;
+@if(access_scalar) @group(0) @binding(7) var<storage, read_write> y: array<f32>;
 
 // x[k .. k + 3] of the row from `start`; what lies behind the row's end may be anything and is masked when it is staged.
 fn loadX(start: u32, k: u32) -> vec4<f32> {
@@ -57,9 +79,64 @@ fn masked(values: vec4<f32>, k: u32) -> vec4<f32> {
   return select(vec4<f32>(0.0), values, vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.inner));
 }
 
-fn loadWeight(fromGate: bool, at: u32) -> vec4<u32> {
-  if (fromGate) { return gate[at]; }
-  return up[at];
+// The gain of k .. k + 3, normWeight + normShift; what stands for values from params.inner on meets zeros of x.
+fn loadGain(k: u32) -> vec4<f32> {
+  let last = params.normOffset + params.inner - 1u;
+  let at = params.normOffset + k;
+  let gains = vec4<f32>(normWeight[min(at, last)], normWeight[min(at + 1u, last)], normWeight[min(at + 2u, last)], normWeight[min(at + 3u, last)]);
+  return gains + params.normShift;
+}
+
+@if(weight_q8 || weight_q4)
+fn gateScaleAt(load: u32) -> f32 {
+  let block = blockOf(load);
+  return scaleOf(gate[params.gateScales + block / 8u][block / 2u % 4u], block);
+}
+
+@if(weight_q8 || weight_q4)
+fn upScaleAt(load: u32) -> f32 {
+  let block = blockOf(load);
+  return scaleOf(up[params.upScales + block / 8u][block / 2u % 4u], block);
+}
+
+fn loadWords(fromGate: bool, load: u32) -> vec4<u32> {
+  if (fromGate) { return gate[load]; }
+  return up[load];
+}
+
+@if(weight_q8 || weight_q4)
+fn loadScale(fromGate: bool, load: u32) -> f32 {
+  if (fromGate) { return gateScaleAt(load); }
+  return upScaleAt(load);
+}
+
+// One load of each of four rows of the gate or of up; `loads` counts them from the start of the binding.
+fn load(fromGate: vec4<bool>, loads: vec4<u32>) -> Loads {
+  var found: Loads;
+  found.w0 = loadWords(fromGate.x, loads.x);
+  found.w1 = loadWords(fromGate.y, loads.y);
+  found.w2 = loadWords(fromGate.z, loads.z);
+  found.w3 = loadWords(fromGate.w, loads.w);
+  @if(weight_q8 || weight_q4) {
+    found.scales.x = loadScale(fromGate.x, loads.x);
+    found.scales.y = loadScale(fromGate.y, loads.y);
+    found.scales.z = loadScale(fromGate.z, loads.z);
+    found.scales.w = loadScale(fromGate.w, loads.w);
+  }
+  return found;
+}
+
+// Four columns of a bias from `column`; what stands for those from params.outputs on is not written.
+fn gateBiasAt(column: u32) -> vec4<f32> {
+  if (!HAS_GATE_BIAS) { return vec4<f32>(0.0); }
+  let at = params.gateBiasOffset + min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.outputs - 1u));
+  return vec4<f32>(gateBias[at.x], gateBias[at.y], gateBias[at.z], gateBias[at.w]);
+}
+
+fn upBiasAt(column: u32) -> vec4<f32> {
+  if (!HAS_UP_BIAS) { return vec4<f32>(0.0); }
+  let at = params.upBiasOffset + min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.outputs - 1u));
+  return vec4<f32>(upBias[at.x], upBias[at.y], upBias[at.z], upBias[at.w]);
 }
 
 // Writes scale * sums, which are activated already.
@@ -88,23 +165,25 @@ fn writeRow(row: u32, column: u32, sums: vec4<f32>) {
   }
 }
 
-// Writes the shown sums of a subgroup, a strip of 16 rows by 32 columns, or by 16 of the gate and 16 of up.
-fn writeShown(row: u32, column: u32, local: u32) {
+// Writes the shown sums of a subgroup, a strip of 16 rows by 32 columns, or by 16 of the gate and 16 of up, from a row of
+// the tile on.
+fn writeShown(tileRow: u32, row: u32, column: u32, local: u32) {
   let lane = local % 32u;
   let subgroup = local / 32u;
-  if (GATED) {
-    for (var i = 0u; i < 2u; i++) {
-      let m = i * 8u + lane / 4u;
-      let quad = lane % 4u;
-      let gates = activate(ACTIVATION, shownSums(subgroup, m, quad));
-      writeRow(row + m, column + quad * 4u, gates * shownSums(subgroup, m, quad + 4u));
+  let rows = select(4u, 8u, GATED);
+  for (var i = 0u; i < 16u / rows; i++) {
+    let m = i * rows + lane / (32u / rows);
+    let quad = lane % (32u / rows);
+    var root = 1.0;
+    if (HAS_NORM) { root = roots[row + m]; }
+    var values: vec4<f32>;
+    if (GATED) {
+      let gates = activate(ACTIVATION, root * shownSums(subgroup, m, quad) + gateBiasAt(column + quad * 4u));
+      values = gates * (root * shownSums(subgroup, m, quad + 4u) + upBiasAt(column + quad * 4u));
+    } else {
+      values = activate(ACTIVATION, root * shownSums(subgroup, m, quad) + upBiasAt(column + quad * 4u));
     }
-    return;
-  }
-  for (var i = 0u; i < 4u; i++) {
-    let m = i * 4u + lane / 8u;
-    let quad = lane % 8u;
-    writeRow(row + m, column + quad * 4u, activate(ACTIVATION, shownSums(subgroup, m, quad)));
+    writeRow(tileRow + row + m, column + quad * 4u, values);
   }
 }
 
@@ -121,7 +200,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let wRow = local / UNITS + lanes * 8u * SIDE;
   let fromGate = vec4<bool>(GATED) & (wRow % 32u < vec4<u32>(16u));
   let wRows = min(tileColumn + select(wRow, wRow / 32u * 16u + wRow % 16u, vec4<bool>(GATED)), vec4<u32>(params.outputs - 1u));
-  let wStarts = select(params.upOffset + wRows * params.upStride, params.gateOffset + wRows * params.gateStride, fromGate) / 8u;
+  let wStarts = select(params.upOffset + wRows * params.upStride, params.gateOffset + wRows * params.gateStride, fromGate);
   let subgroup = local / 32u;
   let row = subgroup / SIDE * 16u * SIDE;
   let column = subgroup % SIDE * 32u;
@@ -129,45 +208,63 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   var sums: Sums;
   var low: mat4x4<f32>;
   var high: mat4x4<f32>;
-  var words: array<vec4<u32>, 4>;
+  var gains: mat2x4<f32>;
+  var squares: vec4<f32>;
+  var ws: Loads;
   let tiles = (params.inner + TILE_K - 1u) / TILE_K;
   for (var tile = 0u; tile <= tiles; tile++) {
     if (tile > 0u) {
       let k = (tile - 1u) * TILE_K + unit * 8u;
       workgroupBarrier();
       if (tile == tiles) {
-        // The last tile may reach beyond K: zeros of x meet weights that are finite.
+        // The last tile may reach beyond K: zeros of x meet weights and gains that are finite.
         low = mat4x4<f32>(masked(low[0], k), masked(low[1], k), masked(low[2], k), masked(low[3], k));
         high = mat4x4<f32>(masked(high[0], k + 4u), masked(high[1], k + 4u), masked(high[2], k + 4u), masked(high[3], k + 4u));
       }
+      if (HAS_NORM) {
+        squares += squaresOf(low) + squaresOf(high);
+        low = timesGain(low, gains[0]);
+        high = timesGain(high, gains[1]);
+      }
+      let quad = k / 4u % QUADS;
       stageX(local / UNITS, unit, low[0], high[0]);
-      stageW(local / UNITS, unit, words[0]);
+      stageW(local / UNITS, unit, ws.w0, quad, ws.scales.x);
       stageX(local / UNITS + 8u * SIDE, unit, low[1], high[1]);
-      stageW(local / UNITS + 8u * SIDE, unit, words[1]);
+      stageW(local / UNITS + 8u * SIDE, unit, ws.w1, quad, ws.scales.y);
       stageX(local / UNITS + 16u * SIDE, unit, low[2], high[2]);
-      stageW(local / UNITS + 16u * SIDE, unit, words[2]);
+      stageW(local / UNITS + 16u * SIDE, unit, ws.w2, quad, ws.scales.z);
       stageX(local / UNITS + 24u * SIDE, unit, low[3], high[3]);
-      stageW(local / UNITS + 24u * SIDE, unit, words[3]);
+      stageW(local / UNITS + 24u * SIDE, unit, ws.w3, quad, ws.scales.w);
       workgroupBarrier();
     }
     if (tile < tiles) {
       let k = tile * TILE_K + unit * 8u;
-      let at = min(k, params.inner - 1u) / 8u;
+      let at = min(k, params.inner - 1u);
       low = mat4x4<f32>(loadX(xStarts.x, k), loadX(xStarts.y, k), loadX(xStarts.z, k), loadX(xStarts.w, k));
       high = mat4x4<f32>(loadX(xStarts.x, k + 4u), loadX(xStarts.y, k + 4u), loadX(xStarts.z, k + 4u), loadX(xStarts.w, k + 4u));
-      words = array<vec4<u32>, 4>(loadWeight(fromGate.x, wStarts.x + at), loadWeight(fromGate.y, wStarts.y + at), loadWeight(fromGate.z, wStarts.z + at), loadWeight(fromGate.w, wStarts.w + at));
+      if (HAS_NORM) { gains = mat2x4<f32>(loadGain(k), loadGain(k + 4u)); }
+      ws = load(fromGate, (wStarts + at) / VALUES_PER_LOAD);
     }
     if (tile > 0u) { multiplyTiles(&sums, row, column); }
   }
 
+  if (HAS_NORM) {
+    let totals = overUnits(squares);
+    if (unit == 0u) {
+      for (var i = 0u; i < 4u; i++) {
+        roots[local / UNITS + i * 8u * SIDE] = inverseSqrt(totals[i] / f32(params.inner) + params.eps);
+      }
+    }
+  }
+  // The barriers of showSums make them known.
   showSums(subgroup, sums.s00, sums.s01);
-  writeShown(tileRow + row, tileColumn + select(column, column / 2u, GATED), local);
+  writeShown(tileRow, row, tileColumn + select(column, column / 2u, GATED), local);
   showSums(subgroup, sums.s10, sums.s11);
-  writeShown(tileRow + row + 16u, tileColumn + select(column, column / 2u, GATED), local);
+  writeShown(tileRow, row + 16u, tileColumn + select(column, column / 2u, GATED), local);
   if (SIDE == 4u) {
     showSums(subgroup, sums.s20, sums.s21);
-    writeShown(tileRow + row + 32u, tileColumn + select(column, column / 2u, GATED), local);
+    writeShown(tileRow, row + 32u, tileColumn + select(column, column / 2u, GATED), local);
     showSums(subgroup, sums.s30, sums.s31);
-    writeShown(tileRow + row + 48u, tileColumn + select(column, column / 2u, GATED), local);
+    writeShown(tileRow, row + 48u, tileColumn + select(column, column / 2u, GATED), local);
   }
 }

@@ -12,6 +12,7 @@ fn activate(kind: u32, x: vec4<f32>) -> vec4<f32> {
     let positive = max(x, vec4<f32>(0.0));
     return positive * positive;
   }
+  if (kind == 6u) { return 1.0 / (1.0 + exp(min(-x, vec4<f32>(LARGEST_EXPONENT)))); }
   return x;
 }
 

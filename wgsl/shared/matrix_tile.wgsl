@@ -2,6 +2,8 @@
 // 2 * SIDE subgroups of 32 makes a tile of TILE x TILE sums, TILE = 32 * SIDE; each subgroup SIDE x 2 fragments. K
 // advances by 64. Operands are staged as rows of f16, one vec4<u32> of padding each, which spreads rows over banks.
 // In steps of 64 every invocation stages four units (8 values) of each operand: rows `stageRow + i * STAGE_STEP`.
+// Needs the axis `weight`, of f16 | q8 | q4; quants become f16 while they are staged.
+import package::shared::weights::{quadOf};
 
 // 2 or 4
 override SIDE: u32 = 2u;
@@ -10,6 +12,9 @@ const TILE_K: u32 = 64u;
 const UNITS: u32 = TILE_K / 8u;
 const STRIDE: u32 = UNITS + 1u;
 const LARGEST: f32 = 65504.0;
+
+// Of a tile's rows of x, for a norm: 1 / sqrt(mean square + eps)
+var<workgroup> roots: array<f32, 32u * SIDE>;
 
 // x's rows, then the weights'; at the end, 16 x 32 sums of each subgroup.
 var<workgroup> staged: array<vec4<u32>, 64u * SIDE * STRIDE>;
@@ -35,8 +40,25 @@ fn stageX(row: u32, unit: u32, low: vec4<f32>, high: vec4<f32>) {
   staged[row * STRIDE + unit] = vec4<u32>(narrow(low), narrow(high));
 }
 
-fn stageW(row: u32, unit: u32, words: vec4<u32>) {
+// Eight values of a load, from a quad on.
+@if(!(weight_q8 || weight_q4))
+fn stageW(row: u32, unit: u32, words: vec4<u32>, quad: u32, scale: f32) {
   staged[(32u * SIDE + row) * STRIDE + unit] = words;
+}
+@if(weight_q8 || weight_q4)
+fn stageW(row: u32, unit: u32, words: vec4<u32>, quad: u32, scale: f32) {
+  let low = narrow(quadOf(words, quad) * scale);
+  let high = narrow(quadOf(words, quad + 1u) * scale);
+  staged[(32u * SIDE + row) * STRIDE + unit] = vec4<u32>(low, high);
+}
+
+// Sums over the invocations that stage the same four rows of x, which are neighbours; every invocation calls it.
+fn overUnits(squares: vec4<f32>) -> vec4<f32> {
+  var sums = squares;
+  sums += subgroupShuffleXor(sums, 1u);
+  sums += subgroupShuffleXor(sums, 2u);
+  sums += subgroupShuffleXor(sums, 4u);
+  return sums;
 }
 
 fn leftAt(row: u32, unit: u32) -> subgroup_matrix_left<f16, 16, 16> {

@@ -6,6 +6,9 @@ override WORKGROUP_SIZE: u32 = 64u;
 // 1, 2 or 4 each; a workgroup has at least ROWS * X_ROWS invocations.
 override ROWS: u32 = 4u;
 override X_ROWS: u32 = 1u;
+// The quads of a load in a row, so that their unpacking is known when the shader is compiled; quicker to compile without
+// (which counts where a CPU does the work).
+override UNROLL: bool = true;
 // Rows of x are multiplied with a gain, and the sums of their squares are wanted for a norm.
 override HAS_NORM: bool = false;
 
@@ -38,6 +41,17 @@ fn addProducts(sums: ptr<function, Sums>, values: mat4x4<f32>, gain: vec4<f32>, 
     (*sums).products[3] += dots(values[3] * gain, weights);
     if (HAS_NORM) { (*sums).squares += vec4<f32>(0.0, 0.0, dot(values[2], values[2]), dot(values[3], values[3])); }
   }
+}
+
+// Adds the sums of blocks of quants, whose four rows of weights have these scales.
+fn addScaled(sums: ptr<function, Sums>, part: Sums, scales: vec4<f32>) {
+  (*sums).products[0] += part.products[0] * scales;
+  if (X_ROWS > 1u) { (*sums).products[1] += part.products[1] * scales; }
+  if (X_ROWS > 2u) {
+    (*sums).products[2] += part.products[2] * scales;
+    (*sums).products[3] += part.products[3] * scales;
+  }
+  if (HAS_NORM) { (*sums).squares += part.squares; }
 }
 
 // Totals over the workgroup, for every invocation. Call it in uniform control flow.

@@ -122,3 +122,18 @@ fn multiplyLowerTiles(sums: ptr<function, Sums>, place: vec2<u32>) {
     if (THREAD_COLUMNS == 8u) { addOuter(&(*sums).lowerRight, lower, tileW[w + ((THREADS_N + place.y) ^ swapW)]); }
   }
 }
+
+// Leaves the sums of squares that each invocation found in the rows of x that it staged where rootsOf finds them. Every
+// invocation calls it, after the last multiplication.
+fn shareSquares(stages: bool, block: u32, k: u32, squares: vec4<f32>) {
+  workgroupBarrier();
+  if (stages) { tileX[block * (TILE_K / 4u) + k / 4u] = squares; }
+  workgroupBarrier();
+}
+
+// 1 / sqrt(mean square + eps) of the four rows of a block.
+fn rootsOf(block: u32, inner: u32, eps: f32) -> vec4<f32> {
+  var total = vec4<f32>(0.0);
+  for (var part = 0u; part < TILE_K / 4u; part++) { total += tileX[block * (TILE_K / 4u) + part]; }
+  return inverseSqrt(total / f32(inner) + eps);
+}

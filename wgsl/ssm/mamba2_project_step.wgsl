@@ -6,10 +6,10 @@
 // Barriers: those of sumOverWorkgroup. An output is a channel of the convolution: one invocation moves its window.
 // Requirements: none; subgroups shorten the reduction. K and all offsets and strides of x are multiples of 4.
 //! axis simd: subgroups(subgroups) | baseline
-//! axis weight: f32 | f16 | bf16
+//! axis weight: f32 | f16 | bf16 | q8 | q4
 import package::shared::activations::silu;
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, Sums, addProducts, totalsOf};
-import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
 struct Params {
@@ -22,6 +22,7 @@ struct Params {
   xStride: u32,
   weightOffset: u32,
   weightStride: u32,
+  weightScales: u32,
   normOffset: u32,
   biasOffset: u32,
   convWeightOffset: u32,
@@ -42,7 +43,8 @@ override HAS_CONV_BIAS: bool = false;
 @group(0) @binding(0) var<uniform> params: Params;
 // (M, K) from xOffset, rows xStride apart
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-// (N, K) from weightOffset, rows weightStride apart (multiples of 8), 16 bytes an element
+// (N, K) from weightOffset, rows weightStride apart (multiples of 8, of 32 for quants), 16 bytes an element;
+// scales from element weightScales
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;
 // (K) from normOffset
 @group(0) @binding(3) var<storage, read> normWeight: array<vec4<f32>>;
@@ -86,32 +88,57 @@ fn tapsOf(channel: u32) -> vec4<f32> {
   return taps;
 }
 
-// Four rows of weights, one load of each.
-struct Loads {
-  w0: vec4<u32>,
-  w1: vec4<u32>,
-  w2: vec4<u32>,
-  w3: vec4<u32>,
+@if(weight_q8 || weight_q4)
+fn scaleAt(load: u32) -> f32 {
+  let block = blockOf(load);
+  return scaleOf(weight[params.weightScales + block / 8u][block / 2u % 4u], block);
 }
 
-fn load(rows: vec4<u32>, unit: u32) -> Loads {
-  var loads: Loads;
-  loads.w0 = weight[rows.x + unit];
-  if (ROWS > 1u) { loads.w1 = weight[rows.y + unit]; }
+// One load of each of four rows; `loads` counts them from the start of the binding.
+fn load(loads: vec4<u32>) -> Loads {
+  var found: Loads;
+  found.w0 = weight[loads.x];
+  if (ROWS > 1u) { found.w1 = weight[loads.y]; }
   if (ROWS > 2u) {
-    loads.w2 = weight[rows.z + unit];
-    loads.w3 = weight[rows.w + unit];
+    found.w2 = weight[loads.z];
+    found.w3 = weight[loads.w];
   }
-  return loads;
+  @if(weight_q8 || weight_q4) {
+    found.scales.x = scaleAt(loads.x);
+    if (ROWS > 1u) { found.scales.y = scaleAt(loads.y); }
+    if (ROWS > 2u) {
+      found.scales.z = scaleAt(loads.z);
+      found.scales.w = scaleAt(loads.w);
+    }
+  }
+  return found;
 }
 
+fn multiplyQuad(sums: ptr<function, Sums>, starts: vec4<u32>, k: u32, turn: u32, loads: Loads, quad: u32) {
+  multiplyFour(sums, starts, k + (turn + quad) % QUADS * 4u, quadsOf(loads, quad));
+}
+
+// Adds the products of one load of each row, number `unit` of them.
 fn multiply(sums: ptr<function, Sums>, starts: vec4<u32>, unit: u32, loads: Loads) {
-  let low = mat4x4<f32>(unpackLow(loads.w0), unpackLow(loads.w1), unpackLow(loads.w2), unpackLow(loads.w3));
-  multiplyFour(sums, starts, unit * VALUES_PER_LOAD, low);
-  @if(!weight_f32) {
-    let high = mat4x4<f32>(unpackHigh(loads.w0), unpackHigh(loads.w1), unpackHigh(loads.w2), unpackHigh(loads.w3));
-    multiplyFour(sums, starts, unit * VALUES_PER_LOAD + 4u, high);
+  let k = unit * VALUES_PER_LOAD;
+  let turn = turnOf(unit);
+  let parts = turned(loads, turn);
+  @if(!(weight_q8 || weight_q4)) let into = sums;
+  @if(weight_q8 || weight_q4) var part = Sums();
+  @if(weight_q8 || weight_q4) let into = &part;
+  if (UNROLL) {
+    multiplyQuad(into, starts, k, turn, parts, 0u);
+    @if(!weight_f32) multiplyQuad(into, starts, k, turn, parts, 1u);
+    @if(weight_q8 || weight_q4) multiplyQuad(into, starts, k, turn, parts, 2u);
+    @if(weight_q8 || weight_q4) multiplyQuad(into, starts, k, turn, parts, 3u);
+    @if(weight_q4) multiplyQuad(into, starts, k, turn, parts, 4u);
+    @if(weight_q4) multiplyQuad(into, starts, k, turn, parts, 5u);
+    @if(weight_q4) multiplyQuad(into, starts, k, turn, parts, 6u);
+    @if(weight_q4) multiplyQuad(into, starts, k, turn, parts, 7u);
+  } else {
+    for (var quad = 0u; quad < QUADS; quad++) { multiplyQuad(into, starts, k, turn, parts, quad); }
   }
+  @if(weight_q8 || weight_q4) addScaled(sums, part, loads.scales);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -155,8 +182,8 @@ fn main(
   let pairs = params.width / VALUES_PER_LOAD / (2u * WORKGROUP_SIZE);
   for (var pair = 0u; pair < pairs; pair++) {
     let unit = pair * 2u * WORKGROUP_SIZE + local;
-    let one = load(rows, unit);
-    let two = load(rows, unit + WORKGROUP_SIZE);
+    let one = load(rows + unit);
+    let two = load(rows + unit + WORKGROUP_SIZE);
     multiply(&sums, starts, unit, one);
     multiply(&sums, starts, unit + WORKGROUP_SIZE, two);
   }
@@ -165,7 +192,7 @@ fn main(
   let rounds = (units - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
   for (var round = 0u; round < rounds; round++) {
     let unit = done + round * WORKGROUP_SIZE + local;
-    if (unit < units) { multiply(&sums, starts, unit, load(rows, unit)); }
+    if (unit < units) { multiply(&sums, starts, unit, load(rows + unit)); }
   }
 
   let totals = totalsOf(sums, local, subgroupSize);

@@ -3,8 +3,9 @@
 // Work: one invocation eight values of a row, workgroups over all rows.
 // Workgroup memory: none.
 // Barriers: none.
-// Requirements: none; packed tables are unpacked with core WGSL.
-//! axis table: f32 | f16 | bf16
+// Requirements: none; packed and quantized tables are unpacked with core WGSL.
+//! axis weight: f32 | f16 | bf16 | q8 | q4
+import package::shared::weights::{VALUES_PER_LOAD, QUADS, quadOf, blockOf, scaleOf};
 
 // An octet is eight consecutive values of a row.
 struct Params {
@@ -14,6 +15,7 @@ struct Params {
   vocabSize: u32,
   tableOffset: u32,
   tableStride: u32,
+  tableScales: u32,
   tokensOffset: u32,
   tokensWidth: u32,
   tokensStride: u32,
@@ -23,20 +25,18 @@ struct Params {
 override WORKGROUP_SIZE: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-// (vocabSize, 8 * octets), rows tableStride octets apart
+// (vocabSize, 8 * octets), rows tableStride octets apart, 16 bytes an element; scales from element tableScales
 @group(0) @binding(1) var<storage, read> table: array<vec4<u32>>;
 // (rows / tokensWidth, tokensWidth), rows tokensStride apart
 @group(0) @binding(2) var<storage, read> tokens: array<u32>;
 // (rows, 4 * quads)
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 
-@if(table_f16)
-fn unpackQuad(low: u32, high: u32) -> vec4<f32> {
-  return vec4<f32>(unpack2x16float(low), unpack2x16float(high));
-}
-@if(table_bf16)
-fn unpackQuad(low: u32, high: u32) -> vec4<f32> {
-  return bitcast<vec4<f32>>(vec4<u32>(low << 16u, low & 0xffff0000u, high << 16u, high & 0xffff0000u));
+// The scale of the block of a load.
+@if(weight_q8 || weight_q4)
+fn scaleAt(load: u32) -> f32 {
+  let block = blockOf(load);
+  return scaleOf(table[params.tableScales + block / 8u][block / 2u % 4u], block);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -54,11 +54,20 @@ fn main(
   var second = vec4<f32>();
   if (token < params.vocabSize) {
     let at = params.tableOffset + token * params.tableStride + octet;
-    @if(table_f32) first = bitcast<vec4<f32>>(table[2u * at]);
-    @if(table_f32) second = bitcast<vec4<f32>>(table[2u * at + 1u]);
-    @if(!table_f32) let packed = table[at];
-    @if(!table_f32) first = unpackQuad(packed.x, packed.y);
-    @if(!table_f32) second = unpackQuad(packed.z, packed.w);
+    @if(weight_f32) first = quadOf(table[2u * at], 0u);
+    @if(weight_f32) second = quadOf(table[2u * at + 1u], 0u);
+    @if(!weight_f32) {
+      let load = at * 8u / VALUES_PER_LOAD;
+      let words = table[load];
+      let quad = 2u * at % QUADS;
+      first = quadOf(words, quad);
+      second = quadOf(words, quad + 1u);
+      @if(weight_q8 || weight_q4) {
+        let scale = scaleAt(load);
+        first *= scale;
+        second *= scale;
+      }
+    }
   }
   // The last octet of a row may reach beyond the row of y.
   let quad = 2u * octet;

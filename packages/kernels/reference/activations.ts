@@ -1,5 +1,5 @@
 /** The activation functions that kernels know by name. */
-export type Activation = 'none' | 'silu' | 'gelu' | 'geluTanh' | 'relu2' | 'relu';
+export type Activation = 'none' | 'silu' | 'gelu' | 'geluTanh' | 'relu2' | 'relu' | 'sigmoid';
 
 /** Below this magnitude erf is summed as a series; above it, erfc as a continued fraction. */
 const SERIES_LIMIT = 2;
@@ -76,5 +76,7 @@ export function activate(name: Activation, x: number): number {
       return Math.max(x, 0);
     case 'relu2':
       return Math.max(x, 0) ** 2;
+    case 'sigmoid':
+      return sigmoid(x);
   }
 }

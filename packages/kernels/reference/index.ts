@@ -1,6 +1,7 @@
 /** Every kernel's equation as scalar loops in float64: plain arrays in and out, shapes as options, no GPU. */
 export { activate, erf, erfc, gelu, geluTanh, sigmoid, silu, softplus, type Activation } from './activations.ts';
 export { type Numbers } from './arrays.ts';
+export { dequantize, type DequantizeInputs, type DequantizeOptions } from './dequantize.ts';
 export { type SsdInputs, type SsdOptions, type SsdResult } from './ssd.ts';
 export { type TimeStepOptions } from './time_step.ts';
 

@@ -11,7 +11,7 @@ import {
   ShapeError,
   TILES,
 } from '@mambalab/kernels';
-import { matmul as reference } from '@mambalab/kernels/reference';
+import { matmul as reference, rmsNorm } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
 import { hasLargeTiles, openMatrixDevice, openTestDevice } from '../../support/gpu.ts';
 import { ACTIVATIONS, expectProduct, spacedRows, WEIGHT_DTYPES, weightMatrix } from '../../support/matrices.ts';
@@ -55,6 +55,88 @@ describe.each(WEIGHT_DTYPES)('matmul with %s weights', (dtype) => {
   });
 });
 
+describe.each(['q8', 'q4'] as const)('matmul with %s weights', (dtype) => {
+  it.each([
+    [1, 32, 1],
+    [17, 77, 65],
+    [33, 33, 30],
+  ])('multiplies %i rows of %i by %i outputs', async (rows, inner, outputs) => {
+    const random = new Random(rows * 1009 + inner * 31 + outputs);
+    const x = normalTensor(random, [rows, inner]);
+    const weight = weightMatrix(random, [outputs, inner], dtype);
+    const y = await run(device, matmul, { x, weight: weight.tensor }, {}, settings);
+    const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
+    expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });
+  });
+});
+
+it('agrees in the largest tile with q4 weights', async () => {
+  const [rows, inner, outputs] = [131, 40, 133];
+  const random = new Random(23);
+  const x = normalTensor(random, [rows, inner]);
+  const weight = weightMatrix(random, [outputs, inner], 'q4');
+  const y = await run(device, matmul, { x, weight: weight.tensor }, { tile: TILES['128x128'] }, settings);
+  const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
+  expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });
+});
+
+describe('matmul with a norm', () => {
+  it.each([
+    ['16x64', 3, 40, 66, 'f16'],
+    ['64x64', 65, 21, 3, 'q4'],
+    ['128x128', 130, 37, 2, 'f32'],
+  ] as const)('normalises x on the way in the tile %s', async (name, rows, inner, outputs, dtype) => {
+    const random = new Random(rows);
+    // Rows of different sizes, and NaN behind them.
+    const x = normalTensor(random, [rows, inner]).data.map((value, i) => value * 2 ** (Math.floor(i / inner) % 5));
+    const weight = weightMatrix(random, [outputs, inner], dtype);
+    const normWeight = normalTensor(random, [inner]);
+    const bias = normalTensor(random, [outputs]);
+    const norm = { normEps: 0.01, normWeightOffset: rows % 2 };
+    const options = { activation: 'silu', scale: 2, ...norm } as const;
+    const inputs = { x: spacedRows(x, inner, inner + 4 - (inner % 4)), weight: weight.tensor, normWeight, bias };
+    const y = await run(device, matmul, inputs, { ...options, tile: TILES[name] }, settings);
+    const vectors = { normWeight: normWeight.data, bias: bias.data };
+    const expected = reference({ x, weight: weight.values, ...vectors }, { rows, inner, outputs, ...options });
+    const weightOffset = norm.normWeightOffset;
+    const normalised = rmsNorm({ x, weight: normWeight.data }, { rows, width: inner, eps: 0.01, weightOffset });
+    expectProduct(y.data, expected, { x: normalised, weight: weight.values, inner }, 'silu');
+  });
+});
+
+it('gives several results of one wide matrix as views', async () => {
+  const [rows, inner] = [9, 24];
+  const random = new Random(29);
+  const x = normalTensor(random, [rows, inner]);
+  const wide = weightMatrix(random, [12, inner], 'f16');
+  const last = weightMatrix(random, [3, 8], 'f32');
+  // q and k and v of one product, of which the next one reads v where it lies.
+  const split = (
+    recording: Recording,
+    inputs: { readonly x: TensorRef; readonly wide: TensorRef; readonly last: TensorRef },
+  ): { first: TensorRef; second: TensorRef } => {
+    const y = matmul(recording, { x: inputs.x, weight: inputs.wide });
+    const second = matmul(recording, { x: columns(y, 4, 12), weight: inputs.last });
+    expect(recording.dispatches).toHaveLength(2);
+    return { first: columns(y, 0, 4), second };
+  };
+  const inputs = { x, wide: wide.tensor, last: last.tensor };
+  const result = await run(device, split, inputs, {}, settings);
+  const all = reference({ x: x.data, weight: wide.values }, { rows, inner, outputs: 12 });
+  const v = all.filter((_, i) => i % 12 >= 4);
+  expectProduct(
+    result.first.data,
+    all.filter((_, i) => i % 12 < 4),
+    {
+      x: x.data,
+      weight: wide.values.subarray(0, 4 * inner),
+      inner,
+    },
+  );
+  const expected = reference({ x: v, weight: last.values }, { rows, inner: 8, outputs: 3 });
+  expectProduct(result.second.data, expected, { x: v, weight: last.values, inner: 8 });
+});
+
 const matrixDevice = await openMatrixDevice();
 const matrixUnits = { poison: true, force: { unit: 'matrix' } };
 // x is rounded to f16: 2^-11 of every product, and 1e-5 as above.
@@ -90,6 +172,24 @@ describe('matmul on matrix units', () => {
       { rows, inner, outputs, ...options },
     );
     expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner }, options.activation, MATRIX_TOLERANCE);
+  });
+
+  it.each(['f16', 'q8', 'q4'] as const)('normalises x on the way, %s', async (dtype) => {
+    const [rows, inner, outputs] = [70, 77, 66];
+    const random = new Random(31);
+    const x = normalTensor(random, [rows, inner]).data.map((value, i) => value * 2 ** (Math.floor(i / inner) % 5));
+    const weight = weightMatrix(random, [outputs, inner], dtype);
+    const normWeight = normalTensor(random, [inner]);
+    const options = { normEps: 0.01, normWeightOffset: 1 };
+    const inputs = { x: spacedRows(x, inner, inner + 3), weight: weight.tensor, normWeight };
+    const y = await run(matrixDevice, matmul, inputs, options, matrixUnits);
+    const operands = { weight: weight.values, normWeight: normWeight.data };
+    const expected = reference({ x, ...operands }, { rows, inner, outputs, ...options });
+    const norm = { rows, width: inner, eps: 0.01, weightOffset: 1 };
+    const normalised = rmsNorm({ x, weight: normWeight.data }, norm);
+    // Quants times their scales are rounded as well.
+    const tolerance = dtype === 'f16' ? MATRIX_TOLERANCE : 2 * MATRIX_TOLERANCE;
+    expectProduct(y.data, expected, { x: normalised, weight: weight.values, inner }, 'none', tolerance);
   });
 
   it('takes values beyond f16 for its largest one', async () => {
@@ -237,6 +337,7 @@ describe('the ends of matmul', () => {
     await expect(attempt({ x: normalTensor(random, [2, 20]), weight: unpadded })).rejects.toThrow(/rows of 'weight'/);
     await expect(attempt({ x, weight: weight.tensor, bias: normalTensor(random, [3]) })).rejects.toThrow(ShapeError);
     await expect(attempt({ x: weight.tensor, weight: weight.tensor })).rejects.toThrow(ShapeError);
+    await expect(attempt({ x, weight: weight.tensor, normWeight: bias })).rejects.toThrow(ShapeError);
     await expect(attempt({ x, weight: weight.tensor, residual, out: residual })).rejects.toThrow(ArgumentError);
     await expect(attempt({ x, weight: weight.tensor }, { activation: 'swish' })).rejects.toThrow(ArgumentError);
     const tile = { ...TILES['64x64'], THREADS_M: 2 };

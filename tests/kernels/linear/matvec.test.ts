@@ -12,7 +12,7 @@ import {
 } from '@mambalab/kernels';
 import { matvec as reference, rmsNorm } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice, simdChoices } from '../../support/gpu.ts';
+import { asOnGpu, openTestDevice, simdChoices } from '../../support/gpu.ts';
 import { expectProduct, spacedRows, WEIGHT_DTYPES, weightMatrix } from '../../support/matrices.ts';
 import { normalTensor, Random } from '../../support/numbers.ts';
 
@@ -40,6 +40,23 @@ describe.each(simdChoices(device))('matvec %o', (force) => {
       expect(y.shape).toEqual([rows, outputs]);
       const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
       expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });
+    }
+  });
+
+  it.each(['q8', 'q4'] as const)('multiplies with %s weights', async (dtype) => {
+    for (const [rows, inner, outputs] of [
+      [1, 32, 1],
+      [4, 100, 9],
+      [7, 33, 6],
+      [1, 4136, 3],
+    ] as const) {
+      const random = new Random(rows * 1009 + inner * 31 + outputs);
+      const x = spacedRows(normalTensor(random, [rows, inner]).data, inner, inner % 4 === 0 ? inner : inner + 2);
+      const weight = weightMatrix(random, [outputs, inner], dtype);
+      const y = await run(device, matvec, { x, weight: weight.tensor }, {}, settings);
+      const values = x.data.filter((_, i) => i % (x.rowStride ?? inner) < inner);
+      const expected = reference({ x: values, weight: weight.values }, { rows, inner, outputs });
+      expectProduct(y.data, expected, { x: values, weight: weight.values, inner });
     }
   });
 
@@ -73,9 +90,10 @@ describe.each(simdChoices(device))('matvec %o', (force) => {
       const weight = weightMatrix(random, [outputs, inner], 'bf16');
       const normWeight = normalTensor(random, [inner]);
       const bias = normalTensor(random, [outputs]);
-      const options = { activation: 'silu', scale: 2, normEps: 0.01 } as const;
+      const options = { activation: 'silu', scale: 2, normEps: 0.01, normWeightOffset: rows % 2 } as const;
       const y = await run(device, matvec, { x, weight: weight.tensor, normWeight, bias }, options, settings);
-      const normalised = rmsNorm({ x: x.data, weight: normWeight.data }, { rows, width: inner, eps: 0.01 });
+      const norm = { rows, width: inner, eps: 0.01, weightOffset: rows % 2 };
+      const normalised = rmsNorm({ x: x.data, weight: normWeight.data }, norm);
       const expected = reference(
         { x: normalised, weight: weight.values, bias: bias.data },
         { rows, inner, outputs, activation: 'silu', scale: 2 },
@@ -126,6 +144,39 @@ describe.each(simdChoices(device))('matvec %o', (force) => {
   });
 });
 
+it.each(['q8', 'q4'] as const)('agrees with the workgroups of a GPU for %s, normalised', async (dtype) => {
+  const [rows, inner, outputs] = [2, 2152, 6];
+  const random = new Random(17);
+  const x = normalTensor(random, [rows, inner]);
+  const weight = weightMatrix(random, [outputs, inner], dtype);
+  const normWeight = normalTensor(random, [inner]);
+  // Pairs of loads without a mask, and a rest.
+  const shape = { ROWS: 4, X_ROWS: 2, WORKGROUP_SIZE: 32 } as const;
+  const options = { shape, normEps: 0.01, normWeightOffset: 1 };
+  const inputs = { x, weight: weight.tensor, normWeight };
+  const y = await run(device, asOnGpu(matvec), inputs, options, { poison: true, executor });
+  const norm = { rows, width: inner, eps: 0.01, weightOffset: 1 };
+  const normalised = rmsNorm({ x: x.data, weight: normWeight.data }, norm);
+  const expected = reference({ x: normalised, weight: weight.values }, { rows, inner, outputs });
+  expectProduct(y.data, expected, { x: normalised, weight: weight.values, inner });
+});
+
+it.each(['q8', 'q4'] as const)('reads rows and columns of a wider matrix of %s', async (dtype) => {
+  const [inner, outputs] = [64, 5];
+  const random = new Random(19);
+  const x = normalTensor(random, [1, inner]);
+  const weight = weightMatrix(random, [9, 160], dtype);
+  const part = (recording: Recording, inputs: { readonly x: TensorRef; readonly wide: TensorRef }): TensorRef =>
+    matvec(recording, { x: inputs.x, weight: columns(rowsOf(inputs.wide, 3, outputs), 32, 32 + inner) });
+  const y = await run(device, part, { x, wide: weight.tensor }, {}, { poison: true, executor });
+  const rows = Array.from({ length: outputs }, (_, n) =>
+    weight.values.subarray((3 + n) * 160 + 32, (3 + n) * 160 + 96),
+  );
+  const values = Float32Array.from(rows.flatMap((row) => Array.from(row)));
+  const expected = reference({ x: x.data, weight: values }, { inner, outputs });
+  expectProduct(y.data, expected, { x: x.data, weight: values, inner });
+});
+
 it('makes more outputs than one dimension of a grid holds', async () => {
   const [inner, outputs] = [8, 65_541];
   const random = new Random(9);
@@ -165,6 +216,10 @@ it('refuses more rows than it is made for', async () => {
   const random = new Random(1);
   const weight = weightMatrix(random, [3, 8], 'f32').tensor;
   await expect(run(device, matvec, { x: normalTensor(random, [9, 8]), weight }, {})).rejects.toThrow(ShapeError);
+  const wide = weightMatrix(random, [3, 96], 'q4').tensor;
+  const between = (recording: Recording, inputs: { readonly x: TensorRef; readonly wide: TensorRef }): TensorRef =>
+    matvec(recording, { x: inputs.x, weight: columns(inputs.wide, 8, 40) });
+  await expect(run(device, between, { x: normalTensor(random, [1, 32]), wide }, {})).rejects.toThrow(/multiples of 32/);
   const normWeight = normalTensor(random, [7]);
   await expect(run(device, matvec, { x: normalTensor(random, [1, 8]), weight, normWeight }, {})).rejects.toThrow(
     ShapeError,

@@ -65,6 +65,6 @@ describe('packMatrix', () => {
 
   it('refuses other counts and dtypes', () => {
     expect(() => packMatrix(values, [2, 4], 'f32')).toThrow(ShapeError);
-    expect(() => packMatrix(values, [2, 3], 'q8')).toThrow(ShapeError);
+    expect(() => packMatrix(values, [2, 3], 'u32')).toThrow(ShapeError);
   });
 });

@@ -41,8 +41,8 @@ const MATRIX = ['linear/matmul_matrix', 'mlp/fused_mlp_matrix'];
 const PORTABLE = ['linear/matmul', 'mlp/fused_mlp'];
 
 describe('matrix units', () => {
-  it('do what has f16 weights and rows enough', () => {
-    expect(recorded({})).toEqual(MATRIX);
+  it('do what has f16 or quantized weights and rows enough', () => {
+    for (const dtype of ['f16', 'q8', 'q4'] as const) expect(recorded({ dtype })).toEqual(MATRIX);
     expect(recorded({ rows: 31 })).toEqual(PORTABLE);
     expect(recorded({ dtype: 'f32' })).toEqual(PORTABLE);
     expect(recorded({ dtype: 'bf16' })).toEqual(PORTABLE);

@@ -6,7 +6,7 @@ export interface MatvecOptions extends Omit<MatmulOptions, 'rows'> {
 }
 
 /**
- * y = residual + scale * act(x weight^T + bias) for one token, or the few of a decode batch.
+ * y = residual + scale * act(x' weight^T + bias), x' = x or its RMS norm, for one token, or the few of a decode batch.
  *
  * Shapes: x (rows, inner), weight (outputs, inner), y (rows, outputs). Source: `torch.nn.functional.linear`.
  */

@@ -1,5 +1,6 @@
-import { activate, type Activation } from '../activations.ts';
-import { float64, optionalFloat64, zeros, type Numbers, type Reals } from '../arrays.ts';
+import { type Activation } from '../activations.ts';
+import { type Numbers } from '../arrays.ts';
+import { matmul, type MatmulOptions } from '../linear/matmul.ts';
 
 export interface FusedMlpInputs {
   /** (rows, D) */
@@ -12,9 +13,17 @@ export interface FusedMlpInputs {
   readonly down: Numbers;
   /** (rows, D) */
   readonly residual?: Numbers | undefined;
+  /** (D), the RMS norm of x; left out for an x that is normalised */
+  readonly normWeight?: Numbers | undefined;
+  /** (F) */
+  readonly gateBias?: Numbers | undefined;
+  /** (F) */
+  readonly upBias?: Numbers | undefined;
+  /** (D) */
+  readonly downBias?: Numbers | undefined;
 }
 
-export interface FusedMlpOptions {
+export interface FusedMlpOptions extends Pick<MatmulOptions, 'scale' | 'normEps' | 'normWeightOffset'> {
   readonly rows: number;
   /** D */
   readonly width: number;
@@ -24,35 +33,20 @@ export interface FusedMlpOptions {
 }
 
 /**
- * y = residual + (act(x gate^T) * (x up^T)) down^T with a gate, residual + act(x up^T) down^T without.
+ * y = residual + scale * (h down^T + downBias), h = act(x gate^T + gateBias) * (x up^T + upBias) with a gate, and
+ * h = act(x up^T + upBias) without; x may be RMS-normalised first.
  *
  * Shapes: x, residual and y (rows, D), gate and up (F, D), down (D, F). Source: *GLU Variants Improve Transformer*
  * (arXiv 2002.05202), equation 6; without a gate, equation 2.
  */
 export function fusedMlp(inputs: FusedMlpInputs, options: FusedMlpOptions): Float64Array {
-  const { rows, width, hidden, activation } = options;
-  const x = float64('x', inputs.x, rows, width);
-  const gate = optionalFloat64('gate', inputs.gate, hidden, width);
-  const up = float64('up', inputs.up, hidden, width);
-  const down = float64('down', inputs.down, width, hidden);
-  const residual = optionalFloat64('residual', inputs.residual, rows, width);
-  const y = residual ?? zeros(rows * width);
-  for (let row = 0; row < rows; row++) {
-    const dot = (weight: Reals, f: number): number => {
-      let sum = 0;
-      for (let d = 0; d < width; d++) sum += x.at(row * width + d) * weight.at(f * width + d);
-      return sum;
-    };
-    const inner = zeros(hidden);
-    for (let f = 0; f < hidden; f++) {
-      const activated = activate(activation, dot(gate ?? up, f));
-      inner.set(f, gate === undefined ? activated : activated * dot(up, f));
-    }
-    for (let d = 0; d < width; d++) {
-      let sum = 0;
-      for (let f = 0; f < hidden; f++) sum += inner.at(f) * down.at(d * hidden + f);
-      y.add(row * width + d, sum);
-    }
-  }
-  return y.values;
+  const { x, gate, up, down, residual, normWeight, gateBias, upBias, downBias } = inputs;
+  const { rows, width, hidden, activation, scale, normEps, normWeightOffset } = options;
+  const first = { rows, inner: width, outputs: hidden, normEps, normWeightOffset };
+  const product = (weight: Numbers, bias: Numbers | undefined, act: Activation): Float64Array =>
+    matmul({ x, weight, bias, normWeight }, { ...first, activation: act });
+  const gates = gate === undefined ? undefined : product(gate, gateBias, activation);
+  const ups = product(up, upBias, gates === undefined ? activation : 'none');
+  const h = gates === undefined ? ups : ups.map((value, i) => value * (gates[i] ?? NaN));
+  return matmul({ x: h, weight: down, bias: downBias, residual }, { rows, inner: hidden, outputs: width, scale });
 }

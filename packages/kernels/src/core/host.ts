@@ -1,8 +1,3 @@
-import type { Dtype } from './dtype.ts';
-import { matrixRowStride } from './dtype.ts';
-import { ShapeError } from './errors.ts';
-import type { HostTensor } from './tensor.ts';
-
 const F32_INFINITY = 0x7f800000;
 
 /** The float32 bit pattern of an f16 bit pattern; exact, and keeps the payload of a NaN. */
@@ -81,43 +76,4 @@ export function toBfloatBits(value: number): number {
 /** The value of 16 bfloat16 bits. */
 export function fromBfloatBits(bits: number): number {
   return valueOf((bits & 0xffff) << 16);
-}
-
-/**
- * A matrix (N, K) as kernels read weights: rows padded with zeros to {@link matrixRowStride}, in the dtype asked for.
- *
- * @param values row-major, N * K values
- * @throws ShapeError if there are not N * K values, or the dtype is not f32, f16 or bf16
- */
-export function packMatrix(values: ArrayLike<number>, shape: readonly [number, number], dtype: Dtype): HostTensor {
-  const [rows, width] = shape;
-  if (values.length !== rows * width) {
-    throw new ShapeError(
-      `A (${rows}, ${width}) matrix has ${rows * width} values; found ${values.length}.`,
-      'Give them row by row.',
-    );
-  }
-  const rowStride = matrixRowStride(dtype, width);
-  if (dtype === 'f32') {
-    const data = new Float32Array(rows * rowStride);
-    for (let row = 0; row < rows; row++) {
-      for (let column = 0; column < width; column++)
-        data[row * rowStride + column] = values[row * width + column] ?? NaN;
-    }
-    return { data, shape, dtype, rowStride };
-  }
-  if (dtype !== 'f16' && dtype !== 'bf16') {
-    throw new ShapeError(
-      `Matrices are packed as f32, f16 or bf16; found ${dtype}.`,
-      'Quantize with the tools of the weights.',
-    );
-  }
-  const convert = dtype === 'f16' ? toHalfBits : toBfloatBits;
-  const halves = new Uint16Array(rows * rowStride);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < width; column++) {
-      halves[row * rowStride + column] = convert(values[row * width + column] ?? NaN);
-    }
-  }
-  return { data: new Uint32Array(halves.buffer), shape, dtype, rowStride };
 }

@@ -1,7 +1,7 @@
 import type { Capabilities } from './capabilities.ts';
 import { hasRequirement } from './capabilities.ts';
 import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from './checks.ts';
-import { ROW_ALIGNMENT } from './dtype.ts';
+import { isQuantized, QUANT_BLOCK, ROW_ALIGNMENT, storagePlanes, valuesPerWord } from './dtype.ts';
 import { ShapeError } from './errors.ts';
 import type { Recording, TensorRef } from './recording.ts';
 import { strideOfRows } from './recording.ts';
@@ -12,23 +12,33 @@ import { ceilDivSize, flatGrid, isMultiple, maximumSize } from './size.ts';
 // What the families of matrix products share on the host: checks, parameters, tile shapes and grids.
 
 /** Activation functions by name, numbered as in `wgsl/shared/activations.wgsl`. */
-const ACTIVATIONS = { none: 0, silu: 1, gelu: 2, geluTanh: 3, relu: 4, relu2: 5 } as const;
+const ACTIVATIONS = { none: 0, silu: 1, gelu: 2, geluTanh: 3, relu: 4, relu2: 5, sigmoid: 6 } as const;
 
 export type ActivationName = keyof typeof ACTIVATIONS;
 
+/** Dtypes of weight matrices whose values stand alone. */
+export type PlainDtype = 'f32' | 'f16' | 'bf16';
+
 /** Dtypes of weight matrices, the axis `weight` of shaders. */
-export type WeightDtype = 'f32' | 'f16' | 'bf16';
+export type WeightDtype = PlainDtype | 'q8' | 'q4';
 
 /** Most rows of x that matrix-vector kernels take: up to four share one read of the weights. */
 export const MATVEC_MAX_ROWS = 8;
 
 /** A weight matrix (N, K) as shaders address it, in values. */
 export interface MatrixView {
-  readonly dtype: WeightDtype;
+  readonly dtype: PlainDtype;
   readonly outputs: number;
   readonly inner: number;
   readonly offset: Size;
   readonly stride: number;
+}
+
+/** A {@link MatrixView} that may be quantized. */
+export interface WeightView extends Omit<MatrixView, 'dtype'> {
+  readonly dtype: WeightDtype;
+  /** Where the plane of scales begins, in elements of 16 bytes of the tensor; 0 where there is none. */
+  readonly scales: number;
 }
 
 /** A tensor of rows as shaders address it, in values. */
@@ -53,22 +63,40 @@ export function activationNumber(kernel: string, name: ActivationName = 'none'):
 /** @throws ShapeError unless the tensor is an (N, K) matrix of f32, f16 or bf16 whose rows are 16-byte aligned */
 export function requireMatrix(kernel: string, name: string, tensor: TensorRef): MatrixView {
   requireDtype(kernel, name, tensor, 'f32', 'f16', 'bf16');
+  return { ...viewMatrix(kernel, name, tensor), dtype: tensor.dtype as PlainDtype };
+}
+
+/** @throws ShapeError unless the tensor is an (N, K) matrix whose rows are 16-byte aligned, or whole blocks of q8 or q4 */
+export function requireWeight(kernel: string, name: string, tensor: TensorRef): WeightView {
+  requireDtype(kernel, name, tensor, 'f32', 'f16', 'bf16', 'q8', 'q4');
+  const { dtype, rows, rowStride } = tensor.storage;
+  const view = viewMatrix(kernel, name, tensor);
+  const planes = isQuantized(dtype)
+    ? storagePlanes(dtype, requireStatic(kernel, `N of '${name}'`, rows), rowStride)
+    : [];
+  return { ...view, dtype: tensor.dtype as WeightDtype, scales: (planes[1]?.byteOffset ?? 0) / 16 };
+}
+
+function viewMatrix(kernel: string, name: string, tensor: TensorRef): Omit<MatrixView, 'dtype'> {
   const [outputs, inner] = requireRank(kernel, name, tensor, ['N', 'K']);
   const stride = strideOfRows(name, tensor, 1);
-  if (stride % ROW_ALIGNMENT !== 0 || !isMultiple(tensor.offset, ROW_ALIGNMENT)) {
+  const alignment = isQuantized(tensor.dtype) ? QUANT_BLOCK : ROW_ALIGNMENT;
+  if (stride % alignment !== 0 || !isMultiple(tensor.offset, alignment)) {
     throw new ShapeError(
-      `${kernel}: rows of '${name}' must begin at multiples of ${ROW_ALIGNMENT} values; found rows ${stride} apart.`,
+      `${kernel}: rows of '${name}' must begin at multiples of ${alignment} values; found rows ${stride} apart.`,
       'Pad the rows with packMatrix, or give the row stride matrixRowStride(dtype, width).',
     );
   }
   return {
-    dtype: tensor.dtype as WeightDtype,
     outputs: requireStatic(kernel, `N of '${name}'`, outputs),
     inner: requireStatic(kernel, `K of '${name}'`, inner),
     offset: tensor.offset,
     stride,
   };
 }
+
+/** Values of one 16-byte load of weights. */
+export const valuesPerLoad = (dtype: WeightDtype): number => 4 * valuesPerWord(dtype);
 
 /** @throws ShapeError unless the tensor is (M, width) f32 */
 export function requireRows(kernel: string, name: string, tensor: TensorRef, width: number): RowsView {
@@ -170,22 +198,23 @@ export type MatrixTileShape = { readonly SIDE: 2 | 4 };
 const MATRIX_UNIT_ROWS = 32;
 
 /**
- * Which variant of a product to record: with matrix units (f16 operands, f32 sums) where the weights are f16 anyway, the
- * device has them and there are rows enough; `force: { unit }` overrides the last two.
+ * Whether to record a product with matrix units (f16 operands, f32 sums): where an f16 holds the weights, or nearly (a
+ * quant times its scale is rounded by 2^-11 of itself), the device has the units and there are rows enough;
+ * `force: { unit }` overrides the last two.
  *
  * @param shader the variant with matrix units
  */
-export function chooseUnit(
+export function usesMatrixUnits(
   recording: Recording,
   shader: Pick<Shader, 'requires'>,
   dtype: WeightDtype,
   rows: Size,
-): 'matrix' | 'portable' {
+): dtype is 'f16' | 'q8' | 'q4' {
   const forced = recording.force['unit'];
-  if (dtype !== 'f16' || forced === 'portable') return 'portable';
-  if (forced === 'matrix') return 'matrix';
+  if (dtype === 'f32' || dtype === 'bf16' || forced === 'portable') return false;
+  if (forced === 'matrix') return true;
   const usable = shader.requires.every((need) => hasRequirement(recording.capabilities, need));
-  return usable && maximumSize(rows) >= MATRIX_UNIT_ROWS ? 'matrix' : 'portable';
+  return usable && maximumSize(rows) >= MATRIX_UNIT_ROWS;
 }
 
 /** The tile of matrix units for a product of up to `rows` by `columns` outputs; a gate's columns count too. */
@@ -210,7 +239,7 @@ export type VectorShape = {
  */
 export function chooseVector(
   rows: number,
-  { dtype, outputs, inner }: MatrixView,
+  { dtype, outputs, inner }: Pick<WeightView, 'dtype' | 'outputs' | 'inner'>,
   capabilities: Capabilities,
   gained: boolean,
 ): VectorShape {
@@ -221,10 +250,16 @@ export function chooseVector(
     // 22 ms with 32 for four outputs, 3.9 ms with 4 for four.
     return { WORKGROUP_SIZE: 4 * xRows, ROWS: 4, X_ROWS: xRows };
   }
+  const loads = Math.ceil(inner / valuesPerLoad(dtype));
+  if (isQuantized(dtype)) {
+    // A load of quants meets two to four times the bytes of its f16s in x: outputs share x wherever there are many. Then
+    // workgroups as small as keeps some 6 subgroups of loads on every core of a large GPU. Reasoned, not measured.
+    const size = loads >= 1024 ? 128 : loads >= 128 && outputs < 8192 ? 64 : 32;
+    return { WORKGROUP_SIZE: size, ROWS: outputs >= 2048 ? 4 : outputs >= 1024 ? 2 : 1, X_ROWS: xRows };
+  }
   // Swept on an H200 over the matrices of models from 130M to 8B, f16 (docs/performance.md has the table): long rows
   // want a workgroup of their own, short ones a subgroup that makes several outputs. With a gain, one output reads four
   // times the bytes of its weights in x and gain, from the cache: four outputs share them.
-  const loads = Math.ceil(inner / (dtype === 'f32' ? 4 : 8));
   if (loads <= SHORT_ROW && outputs >= 2048) {
     return { WORKGROUP_SIZE: 32, ROWS: outputs >= 8192 ? 4 : 2, X_ROWS: xRows };
   }

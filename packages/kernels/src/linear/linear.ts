@@ -1,4 +1,3 @@
-import { ShapeError } from '../core/errors.ts';
 import { MATVEC_MAX_ROWS } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { maximumSize } from '../core/size.ts';
@@ -16,18 +15,10 @@ export type LinearOptions = Omit<MatvecOptions, 'shape'>;
  * would read them a third time while a tile of 16 rows reads them once.
  *
  * @returns (M, N) f32: `residual`, `out`, or a new tensor whose rows are a multiple of 4 values apart
- * @throws ShapeError if shapes or dtypes do not agree, or `normWeight` comes with more than 8 rows: normalise x with
- *   `rmsNorm` first there. ArgumentError for an unknown activation.
+ * @throws ShapeError if shapes or dtypes do not agree; ArgumentError for an unknown activation
  */
 export function linear(recording: Recording, inputs: LinearInputs, options: LinearOptions = {}): TensorRef {
   const rows = maximumSize(inputs.x.shape[0] ?? 0);
   if (rows <= MATVEC_MAX_ROWS) return matvec(recording, inputs, options);
-  if (inputs.normWeight !== undefined) {
-    throw new ShapeError(
-      `linear: 'normWeight' is folded in for up to ${MATVEC_MAX_ROWS} rows; x has up to ${rows}.`,
-      'Record rmsNorm first and leave normWeight out.',
-    );
-  }
-  const { activation, scale } = options;
-  return matmul(recording, inputs, { activation, scale });
+  return matmul(recording, inputs, options);
 }

@@ -5,30 +5,25 @@ import {
   chooseVector,
   productOutput,
   requireFewRows,
-  requireMatrix,
   requireRows,
   requireVector,
+  requireWeight,
   vectorGrid,
 } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { isMultiple } from '../core/size.ts';
 import type { MatmulInputs, MatmulOptions } from './matmul.ts';
 
-export interface MatvecInputs extends MatmulInputs {
-  /** (K) f32; where given, rows of x are RMS-normalised with it first */
-  readonly normWeight?: TensorRef | undefined;
-}
+export type MatvecInputs = MatmulInputs;
 
 export interface MatvecOptions extends Omit<MatmulOptions, 'tile'> {
-  /** Added to the mean square where `normWeight` is given; 1e-5 when absent. */
-  readonly normEps?: number | undefined;
   /** Workgroup size, and outputs and rows of x of one workgroup; chosen from the shapes when absent. */
   readonly shape?: VectorShape | undefined;
 }
 
 /**
  * Product with a weight matrix for few rows, the hot path of decoding:
- * `y = residual + scale * act(x' weight^T + bias)`, x' = x or, with a norm weight g, `x / sqrt(mean(x^2) + eps) * g`.
+ * `y = residual + scale * act(x' weight^T + bias)`, x' = x or its RMS norm, as `matmul` has it.
  *
  * @returns (M, N) f32, M <= 8: `residual`, `out`, or a new tensor whose rows are a multiple of 4 values apart
  * @throws ShapeError if shapes or dtypes do not agree; ArgumentError for an unknown activation
@@ -37,7 +32,7 @@ export interface MatvecOptions extends Omit<MatmulOptions, 'tile'> {
  */
 export function matvec(recording: Recording, inputs: MatvecInputs, options: MatvecOptions = {}): TensorRef {
   const { x, weight, bias, residual, out, normWeight } = inputs;
-  const matrix = requireMatrix('matvec', 'weight', weight);
+  const matrix = requireWeight('matvec', 'weight', weight);
   const { outputs, inner } = matrix;
   const xRows = requireRows('matvec', 'x', x, inner);
   const most = requireFewRows('matvec', xRows.rows);
@@ -63,15 +58,18 @@ export function matvec(recording: Recording, inputs: MatvecInputs, options: Matv
       xStride: xRows.stride,
       weightOffset: matrix.offset,
       weightStride: matrix.stride,
+      weightScales: matrix.scales,
       normOffset,
       biasOffset: bias?.offset ?? 0,
       yOffset: view.offset,
       yStride: view.stride,
       eps: options.normEps ?? 1e-5,
+      normShift: options.normWeightOffset ?? 0,
       scale: options.scale ?? 1,
     },
     overrides: {
       ...shape,
+      UNROLL: !recording.capabilities.software,
       ACTIVATION: activation,
       HAS_NORM: normWeight !== undefined,
       HAS_BIAS: bias !== undefined,

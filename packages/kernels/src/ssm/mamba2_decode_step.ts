@@ -12,13 +12,13 @@ export interface Mamba2DecodeStepInputs
     Omit<Mamba2ProjectStepInputs, 'weight' | 'bias'>,
     Omit<Mamba2UpdateStepInputs, 'projected'>,
     Pick<Mamba2OutputStepInputs, 'residual'> {
-  /** (2 E + 2 G N + H, D) f32, f16 or bf16 */
+  /** (2 E + 2 G N + H, D) f32, f16, bf16, q8 or q4 */
   readonly inWeight: TensorRef;
   /** (2 E + 2 G N + H) f32 */
   readonly inBias?: TensorRef | undefined;
   /** (E) f32, the weight of the gated norm */
   readonly gateNorm: TensorRef;
-  /** (D, E) f32, f16 or bf16 */
+  /** (D, E) f32, f16, bf16, q8 or q4 */
   readonly outWeight: TensorRef;
   /** (D) f32 */
   readonly outBias?: TensorRef | undefined;

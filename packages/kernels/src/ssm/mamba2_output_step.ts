@@ -4,9 +4,9 @@ import {
   chooseVector,
   productOutput,
   requireFewRows,
-  requireMatrix,
   requireRows,
   requireVector,
+  requireWeight,
   vectorGrid,
 } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
@@ -15,7 +15,7 @@ import type { Mamba2UpdateStepResult } from './mamba2_update_step.ts';
 
 /** u and its sums of squares as `mamba2UpdateStep` gives them, contiguous. */
 export interface Mamba2OutputStepInputs extends Mamba2UpdateStepResult {
-  /** (D, E) f32, f16 or bf16 */
+  /** (D, E) f32, f16, bf16, q8 or q4 */
   readonly weight: TensorRef;
   /** (E) f32 */
   readonly normWeight: TensorRef;
@@ -51,7 +51,7 @@ export function mamba2OutputStep(
 ): TensorRef {
   const { u, squares, weight, normWeight, bias, residual } = inputs;
   const { normGroups = 1 } = options;
-  const matrix = requireMatrix(KERNEL, 'weight', weight);
+  const matrix = requireWeight(KERNEL, 'weight', weight);
   const uRows = requireRows(KERNEL, 'u', u, matrix.inner);
   const most = requireFewRows(KERNEL, uRows.rows);
   requireVector(KERNEL, 'normWeight', normWeight, matrix.inner);
@@ -79,6 +79,7 @@ export function mamba2OutputStep(
       uStride: uRows.stride,
       weightOffset: matrix.offset,
       weightStride: matrix.stride,
+      weightScales: matrix.scales,
       normOffset: normWeight.offset,
       biasOffset: bias?.offset ?? 0,
       yOffset: view.offset,
@@ -87,6 +88,7 @@ export function mamba2OutputStep(
     },
     overrides: {
       ...shape,
+      UNROLL: !recording.capabilities.software,
       GROUP_WIDTH: normGroups > 1 ? normWidth : 0,
       HAS_NORM: normGroups === 1,
       HAS_BIAS: bias !== undefined,

@@ -4,9 +4,9 @@ import {
   chooseVector,
   productOutput,
   requireFewRows,
-  requireMatrix,
   requireRows,
   requireVector,
+  requireWeight,
   vectorGrid,
 } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
@@ -16,7 +16,7 @@ import { requireAligned } from './mamba2.ts';
 export interface Mamba2ProjectStepInputs {
   /** (B, D) f32, B <= 8 */
   readonly x: TensorRef;
-  /** (Z, D) f32, f16 or bf16: rows for z, then x, B and C, then dt */
+  /** (Z, D) f32, f16, bf16, q8 or q4: rows for z, then x, B and C, then dt */
   readonly weight: TensorRef;
   /** (Z) f32 */
   readonly bias?: TensorRef | undefined;
@@ -55,7 +55,7 @@ export function mamba2ProjectStep(
 ): TensorRef {
   const { x, weight, bias, normWeight, convWeight, convBias, convState } = inputs;
   const { inner } = options;
-  const matrix = requireMatrix(KERNEL, 'weight', weight);
+  const matrix = requireWeight(KERNEL, 'weight', weight);
   const xRows = requireRows(KERNEL, 'x', x, matrix.inner);
   const most = requireFewRows(KERNEL, xRows.rows);
   requireVector(KERNEL, 'bias', bias, matrix.outputs);
@@ -97,6 +97,7 @@ export function mamba2ProjectStep(
       xStride: xRows.stride,
       weightOffset: matrix.offset,
       weightStride: matrix.stride,
+      weightScales: matrix.scales,
       normOffset: normWeight?.offset ?? 0,
       biasOffset: bias?.offset ?? 0,
       convWeightOffset: convWeight.offset,
@@ -110,6 +111,7 @@ export function mamba2ProjectStep(
     },
     overrides: {
       ...shape,
+      UNROLL: !recording.capabilities.software,
       TAPS: taps,
       HAS_NORM: normWeight !== undefined,
       HAS_BIAS: bias !== undefined,

@@ -1,12 +1,12 @@
 import { embedShader } from '../generated/token/embed.ts';
-import { requireArgument, requireDtype, requireRank, requireStatic } from '../core/checks.ts';
-import { ROW_ALIGNMENT } from '../core/dtype.ts';
+import { requireDtype } from '../core/checks.ts';
+import { requireWeight } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import { ceilDivSize, flatGrid, multiplySize, productSize } from '../core/size.ts';
 
 export interface EmbedInputs {
-  /** (V, D) f32, f16 or bf16; rows padded to a multiple of 8 values, as `packMatrix` makes them */
+  /** (V, D) f32, f16, bf16, q8 or q4; rows padded as `packMatrix` makes them */
   readonly table: TensorRef;
   /** (L) or (B, L) u32 */
   readonly tokens: TensorRef;
@@ -24,25 +24,21 @@ const WORKGROUP_SIZE = 64;
  * row of zeros: the GPU cannot raise an error.
  *
  * @returns (L, D) or (B, L, D) f32, rows at a multiple of 4 values
- * @throws ShapeError if `table` is no (V, D) matrix of a dtype above or `tokens` is not u32; ArgumentError if the rows
- *   of `table` are not padded
+ * @throws ShapeError if `table` is no (V, D) matrix of a dtype above with padded rows, or `tokens` is not u32
  *
  * Cost: D flops, 4 D bytes and a row of the table for each token.
  */
 export function embed(recording: Recording, inputs: EmbedInputs, options: EmbedOptions = {}): TensorRef {
   const { table, tokens } = inputs;
-  requireDtype('embed', 'table', table, 'f32', 'f16', 'bf16');
+  const {
+    dtype,
+    outputs: vocabSize,
+    inner: hiddenSize,
+    offset,
+    stride,
+    scales,
+  } = requireWeight('embed', 'table', table);
   requireDtype('embed', 'tokens', tokens, 'u32');
-  const [tableRows, tableWidth] = requireRank('embed', 'table', table, ['V', 'D']);
-  const vocabSize = requireStatic('embed', 'V', tableRows);
-  const hiddenSize = requireStatic('embed', 'D', tableWidth);
-  const { offset } = table;
-  const padded = table.rowStride % ROW_ALIGNMENT === 0 && typeof offset === 'number' && offset % ROW_ALIGNMENT === 0;
-  requireArgument(
-    padded,
-    `embed: the rows of 'table' lie ${table.rowStride} values apart; ${ROW_ALIGNMENT} must divide that.`,
-    'Pad them with packMatrix or matrixRowStride.',
-  );
   const tokensWidth = tokens.shape[tokens.shape.length - 1] ?? 1;
   const rows = productSize(tokens.shape);
   const octets = Math.ceil(hiddenSize / 8);
@@ -55,15 +51,16 @@ export function embed(recording: Recording, inputs: EmbedInputs, options: EmbedO
       octets,
       quads: rowStride / 4,
       vocabSize,
-      tableOffset: Number(offset) / ROW_ALIGNMENT,
-      tableStride: table.rowStride / ROW_ALIGNMENT,
+      tableOffset: ceilDivSize(offset, 8),
+      tableStride: stride / 8,
+      tableScales: scales,
       tokensOffset: tokens.offset,
       tokensWidth,
       tokensStride: strideOfRows('tokens', tokens, 1),
       scale: options.scale ?? 1,
     },
     overrides: { WORKGROUP_SIZE },
-    choices: { table: table.dtype === 'f16' || table.dtype === 'bf16' ? table.dtype : 'f32' },
+    choices: { weight: dtype },
     workgroups: flatGrid(ceilDivSize(multiplySize(rows, octets), WORKGROUP_SIZE)),
   });
   return y;
