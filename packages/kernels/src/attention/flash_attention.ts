@@ -1,7 +1,7 @@
 import { flashAttentionShader } from '../generated/attention/flash_attention.ts';
 import { flashAttentionMatrixShader } from '../generated/attention/flash_attention_matrix.ts';
 import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
-import { chooseUnit } from '../core/matrix.ts';
+import { usesMatrixUnits } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
@@ -111,7 +111,7 @@ export function flashAttention(
     qOffset: queries.offset,
     qStride: queries.stride,
   };
-  if (usesMatrixUnits(recording, inputs, headDim)) {
+  if (suitsMatrixUnits(recording, inputs, headDim)) {
     const keys = rowsInUnits('flashAttention', 'k', k, 8);
     const values = rowsInUnits('flashAttention', 'v', v, 8);
     recording.dispatch(flashAttentionMatrixShader, {
@@ -198,12 +198,12 @@ function requireSequences(
  * Whether to record the variant for matrix units: f16 keys in rows of whole 16 bytes, heads of whole fragments, and none
  * of the inputs that only the portable variant knows.
  */
-function usesMatrixUnits(recording: Recording, inputs: FlashAttentionInputs, headDim: number): boolean {
+function suitsMatrixUnits(recording: Recording, inputs: FlashAttentionInputs, headDim: number): boolean {
   const { q, k, v, pages, starts, bias, gate, slopes, sinks } = inputs;
   const plain = [pages, starts, bias, gate, slopes, sinks].every((input) => input === undefined);
   if (!plain || k.dtype !== 'f16' || headDim % 16 !== 0) return false;
   const aligned = [k, v].every((tensor) => isMultiple(tensor.offset, 8) && strideOfRows('k', tensor, 2) % 8 === 0);
-  return aligned && chooseUnit(recording, flashAttentionMatrixShader, 'f16', q.shape[1] ?? 1) === 'matrix';
+  return aligned && usesMatrixUnits(recording, flashAttentionMatrixShader, 'f16', q.shape[1] ?? 1);
 }
 
 /** Keys of a tile on matrix units: 64 where the workgroup memory has room for them. */

@@ -8,7 +8,7 @@ import type { Size } from '../core/size.ts';
 import { gatePlace, loadChoice } from './ssd.ts';
 import type { SsdScan } from './ssd_chunk_shared.ts';
 import { outputOverrides, recordScores, SOFTWARE_TILE } from './ssd_chunk_shared.ts';
-import { recordMatrixOutput, recordMatrixProducts, usesMatrixUnits } from './ssd_matrix.ts';
+import { recordMatrixOutput, recordMatrixProducts, suitsMatrixUnits } from './ssd_matrix.ts';
 
 /** Invocations of a workgroup of the carry pass. */
 const CARRY_WORKGROUP = 64;
@@ -24,7 +24,7 @@ function tileOf(recording: Recording, rows: number, columns: number): TileShape 
 export function recordPasses(recording: Recording, scan: SsdScan): void {
   const { heads, headDim, stateSize } = scan.sizes;
   const states = recording.scratch('ssdChunkScan.states', 'f32', [scan.rows, heads, headDim, stateSize]);
-  const matrix = usesMatrixUnits(recording, scan);
+  const matrix = suitsMatrixUnits(recording, scan);
   (matrix ? recordMatrixProducts : recordProducts)(recording, scan, states);
   recordCarry(recording, scan, states);
   (matrix ? recordMatrixOutput : recordOutput)(recording, scan, states);

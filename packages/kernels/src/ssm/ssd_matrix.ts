@@ -1,7 +1,7 @@
 import { ssdChunkOutputMatrixShader } from '../generated/ssm/ssd_chunk_output_matrix.ts';
 import { ssdChunkScoresMatrixShader } from '../generated/ssm/ssd_chunk_scores_matrix.ts';
 import { ssdChunkStateMatrixShader } from '../generated/ssm/ssd_chunk_state_matrix.ts';
-import { chooseUnit } from '../core/matrix.ts';
+import { usesMatrixUnits } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { isMultiple } from '../core/size.ts';
 import { gatePlace, hasSkipElements } from './ssd.ts';
@@ -11,13 +11,13 @@ import type { SsdScan } from './ssd_chunk_shared.ts';
 // ones do, so that the passes around them stay the same.
 
 /** Whether to record these passes: operands may be rounded, the sizes suit, and the device has the units. */
-export function usesMatrixUnits(recording: Recording, scan: SsdScan): boolean {
+export function suitsMatrixUnits(recording: Recording, scan: SsdScan): boolean {
   const { sizes, padded, operands, length, xPlace, bPlace, cPlace } = scan;
   // Fragments have 16 rows and columns; eight values are loaded at a time, from multiples of four.
   const whole = sizes.headDim % 16 === 0 && sizes.stateSize % 16 === 0;
   const places = [xPlace, bPlace, cPlace, gatePlace(scan.inputs.z)].flatMap((place) => Object.values(place));
   const suits = !padded && whole && places.every((at) => isMultiple(at, 4));
-  return suits && chooseUnit(recording, ssdChunkStateMatrixShader, operands, length) === 'matrix';
+  return suits && usesMatrixUnits(recording, ssdChunkStateMatrixShader, operands, length);
 }
 
 const tiles = (size: number, tile: number): number => Math.ceil(size / tile);
