@@ -1,12 +1,12 @@
 import { causalConv1dShader } from '../generated/conv/causal_conv1d.ts';
 import { causalConv1dStatesShader } from '../generated/conv/causal_conv1d_states.ts';
 import type { Capabilities } from '../core/capabilities.ts';
-import { requireArgument, requireDtype, requireRank, requireShape } from '../core/checks.ts';
+import { requireArgument, requireDtype, requireShape } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import { ceilDivSize, flatGrid, maximumSize, multiplySize, subtractSize } from '../core/size.ts';
 import type { ConvOptions, ConvTensors } from './conv.ts';
-import { convPlaces, loadOf, requireConv, requireWhole } from './conv.ts';
+import { convPlaces, loadOf, requireConv, requireStarts } from './conv.ts';
 
 /** `ConvTensors` with `...` = (B, L). Without `state` the inputs before x are zeros. */
 export interface CausalConv1dInputs extends ConvTensors {
@@ -127,20 +127,4 @@ export function causalConv1d(
     workgroups: [columns, ...flatGrid(sequences)],
   });
   return { y, state, sequenceStates: states };
-}
-
-function requireStarts(starts: TensorRef, sequenceIds: TensorRef | undefined): void {
-  requireArgument(
-    sequenceIds !== undefined,
-    "causalConv1d: 'starts' comes without 'sequenceIds', which keep the filters of sequences apart.",
-    'Give both, or leave starts out.',
-  );
-  requireDtype('causalConv1d', 'starts', starts, 'u32');
-  const [count = 0] = requireRank('causalConv1d', 'starts', starts, ['S + 1']);
-  requireArgument(
-    maximumSize(count) >= 2,
-    "causalConv1d: 'starts' has no sequence.",
-    'Give the first token of every sequence, and the end of the last.',
-  );
-  requireWhole('causalConv1d', 'starts', starts);
 }

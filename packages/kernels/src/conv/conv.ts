@@ -2,7 +2,7 @@ import { requireArgument, requireDtype, requireRank, requireShape, requireStatic
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
-import { isMultiple } from '../core/size.ts';
+import { isMultiple, maximumSize } from '../core/size.ts';
 
 /** What the convolution and its one-token form have in common; `...` stands for (B, L) or (B). All f32. */
 export interface ConvTensors {
@@ -137,4 +137,21 @@ export function shortConvPlaces(
 /** The choice `scalar` on the axis `load` unless all these are multiples of 4. */
 export function loadChoice(...values: readonly Size[]): { load?: 'scalar' } {
   return values.every((value) => typeof value === 'number' && value % 4 === 0) ? {} : { load: 'scalar' };
+}
+
+/** @throws ShapeError or ArgumentError unless `starts` is (S + 1) u32 for S >= 1 and comes with `sequenceIds` */
+export function requireStarts(starts: TensorRef, sequenceIds: TensorRef | undefined): void {
+  requireArgument(
+    sequenceIds !== undefined,
+    "causalConv1d: 'starts' comes without 'sequenceIds', which keep the filters of sequences apart.",
+    'Give both, or leave starts out.',
+  );
+  requireDtype('causalConv1d', 'starts', starts, 'u32');
+  const [count = 0] = requireRank('causalConv1d', 'starts', starts, ['S + 1']);
+  requireArgument(
+    maximumSize(count) >= 2,
+    "causalConv1d: 'starts' has no sequence.",
+    'Give the first token of every sequence, and the end of the last.',
+  );
+  requireWhole('causalConv1d', 'starts', starts);
 }
