@@ -1,4 +1,4 @@
-// y[l, e] = C[l, e] (bias[e] + sum_k weight[e, k] p[l - K + 1 + k, e]), p = B x; products before the first are the state's
+// y[l, e] = C[l, e] (bias[e] + sum_k weight[e, k] p[l - K + 1 + k, e]), p = B x; before the first p are the state's, or 0
 // Source: LFM2's short convolution, `Lfm2ShortConv` of transformers.
 // Work: one invocation 4 channels (or 1) x TOKENS tokens, with the last K - 1 products in registers.
 // Workgroup memory: none.

@@ -1,4 +1,4 @@
-// y[e] = C[e] (bias[e] + weight[e, K - 1] p[e] + sum_{k < K - 1} weight[e, k] state[k, e]), p = B x; state = (state[1 ..], p)
+// p = B x; y[e] = C[e] (bias[e] + weight[e, K - 1] p[e] + sum_{k < K - 1} weight[e, k] state[k, e]); state = (state[1 ..], p)
 // Source: LFM2's short convolution, `Lfm2ShortConv` of transformers.
 // Work: one invocation 4 channels (or 1) of one sequence.
 // Workgroup memory: none.

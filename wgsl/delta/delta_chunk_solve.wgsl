@@ -1,11 +1,12 @@
 // T = (I + A)^-1, A[i, j] = beta[i] k[i] . k[j] exp(cs[i] - cs[j]) for j < i; u = T (beta v), w = T (beta exp(cs) k)
-// Longer than most: the inverse never leaves workgroup memory between its making and its two uses.
+// Longer than most: the inverse stays in workgroup memory between its making and its two uses.
 // Source: Gated Delta Networks, arXiv 2412.06464, section 3.3 (WY form); the third of the passes of gatedDeltaRule.
 // Work: one workgroup a (batch, chunk, value head): inverts, then makes 64 columns of u or w after another.
 // Workgroup memory: 10 KiB of T (10 blocks of 16 x 16) + 4 KiB of operands + 1 KiB of gates.
-// Barriers: between the blocks of T that read each other; around the operands of every 16 tokens.
+// Barriers: those of invertBlocks (see shared/unit_triangular); around the operands of every 16 tokens.
 // Requirements: none; the vec4 loads need offsets and strides in multiples of 4.
 //! axis load: vec4 | scalar
+import package::shared::unit_triangular::{blocks, BLOCK, INVERSE_INVOCATIONS, blockAt, invertBlocks};
 
 struct Params {
   length: u32,
@@ -23,10 +24,8 @@ struct Params {
 }
 
 const CHUNK: u32 = 64u;
-const INVOCATIONS: u32 = 128u;
-// vec4s of a row of 64, and of a block of T.
+// vec4s of a row of 64.
 const QUADS: u32 = 16u;
-const BLOCK: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (B, L, Hk, K), rows of heads kStride apart
@@ -46,16 +45,10 @@ const BLOCK: u32 = 64u;
 // (B, chunks, Hv, K, 64): transposed, as the next pass multiplies it
 @group(0) @binding(7) var<storage, read_write> w: array<vec4<f32>>;
 
-// Blocks (I, J) with J <= I of A, then of T; in each, [j][i / 4].
-var<workgroup> blocks: array<vec4<f32>, 640>;
 // [token][column / 4]
 var<workgroup> right: array<vec4<f32>, 256>;
 // beta, cs in two parts, factor of k
 var<workgroup> tokens: array<vec4<f32>, CHUNK>;
-
-fn blockAt(row: u32, column: u32) -> u32 {
-  return (row * (row + 1u) / 2u + column) * BLOCK;
-}
 
 // A of tokens i .. i + 3 on token j.
 fn system4(score: vec4<f32>, i: u32, j: u32) -> vec4<f32> {
@@ -68,81 +61,6 @@ fn system4(score: vec4<f32>, i: u32, j: u32) -> vec4<f32> {
   let sums = vec4(t0.y, t1.y, t2.y, t3.y) - there.y + (vec4(t0.z, t1.z, t2.z, t3.z) - there.z);
   let weight = vec4(t0.x * t0.w, t1.x * t1.w, t2.x * t2.w, t3.x * t3.w) * there.w * exp(min(sums, vec4(0.0)));
   return select(vec4(0.0), score * weight, vec4(i, i + 1u, i + 2u, i + 3u) > vec4(j));
-}
-
-// One column of a block.
-struct Column {
-  r0: vec4<f32>,
-  r1: vec4<f32>,
-  r2: vec4<f32>,
-  r3: vec4<f32>,
-}
-
-// Takes column j of A, which begins at `at`, times the element j that is now known, from the elements below it.
-fn eliminate(x: ptr<function, Column>, at: u32, value: f32) {
-  (*x).r0 -= blocks[at] * value;
-  (*x).r1 -= blocks[at + 1u] * value;
-  (*x).r2 -= blocks[at + 2u] * value;
-  (*x).r3 -= blocks[at + 3u] * value;
-}
-
-// Column c of the inverse of I + A for the diagonal block at `at`, by forward substitution.
-fn invertColumn(at: u32, c: u32) -> Column {
-  let unit = vec4<u32>(c);
-  let rows = vec4<u32>(0u, 1u, 2u, 3u);
-  var x = Column(
-    select(vec4(0.0), vec4(1.0), rows == unit),
-    select(vec4(0.0), vec4(1.0), rows + 4u == unit),
-    select(vec4(0.0), vec4(1.0), rows + 8u == unit),
-    select(vec4(0.0), vec4(1.0), rows + 12u == unit),
-  );
-  for (var j = 0u; j < 4u; j++) { eliminate(&x, at + j * 4u, x.r0[j]); }
-  for (var j = 0u; j < 4u; j++) { eliminate(&x, at + 16u + j * 4u, x.r1[j]); }
-  for (var j = 0u; j < 4u; j++) { eliminate(&x, at + 32u + j * 4u, x.r2[j]); }
-  for (var j = 0u; j < 4u; j++) { eliminate(&x, at + 48u + j * 4u, x.r3[j]); }
-  return x;
-}
-
-// Rows 4 quad .. 4 quad + 3 of column c of the product of two blocks.
-fn multiplyBlocks(a: u32, b: u32, quad: u32, c: u32) -> vec4<f32> {
-  var sum = vec4(0.0);
-  for (var part = 0u; part < 4u; part++) {
-    let values = blocks[b + c * 4u + part];
-    let at = a + part * 16u + quad;
-    sum += blocks[at] * values.x + blocks[at + 4u] * values.y + blocks[at + 8u] * values.z + blocks[at + 12u] * values.w;
-  }
-  return sum;
-}
-
-// Blocks left of the diagonal in block row `row`: T[row, J] = -T[row, row] sum_{J <= m < row} A[row, m] T[m, J].
-fn invertRow(row: u32, local: u32) {
-  // One vec4 of a column a unit: 64 units a block, at most two an invocation.
-  let quad = local % 4u;
-  let c = (local / 4u) % 16u;
-  let own = local % 64u;
-  var sums = array<vec4<f32>, 2>();
-  for (var part = 0u; part < 2u; part++) {
-    let column = part * 2u + local / 64u;
-    for (var m = column; m < row; m++) {
-      sums[part] += multiplyBlocks(blockAt(row, m), blockAt(m, column), quad, c);
-    }
-  }
-  workgroupBarrier();
-  for (var part = 0u; part < 2u; part++) {
-    let column = part * 2u + local / 64u;
-    if (column < row) { blocks[blockAt(row, column) + own] = sums[part]; }
-  }
-  workgroupBarrier();
-  for (var part = 0u; part < 2u; part++) {
-    let column = part * 2u + local / 64u;
-    if (column < row) { sums[part] = multiplyBlocks(blockAt(row, row), blockAt(row, column), quad, c); }
-  }
-  workgroupBarrier();
-  for (var part = 0u; part < 2u; part++) {
-    let column = part * 2u + local / 64u;
-    if (column < row) { blocks[blockAt(row, column) + own] = -sums[part]; }
-  }
-  workgroupBarrier();
 }
 
 // beta v of token j, or beta exp(cs) k, 4 values from column n; zeros beyond the row and past the end.
@@ -201,7 +119,7 @@ fn storeRows(sequence: u32, keys: bool, i: u32, n: u32, rows: Rows) {
   u[at + 3u * stride] = rows.r3;
 }
 
-@compute @workgroup_size(INVOCATIONS)
+@compute @workgroup_size(INVERSE_INVOCATIONS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let head = workgroup.x;
   let keyHead = head / params.ratio;
@@ -227,19 +145,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let j = column * 16u + (local % 64u) / 4u;
     blocks[block * BLOCK + local % 64u] = system4(scores[(pair * CHUNK + j) * QUADS + i / 4u], i, j);
   }
-  workgroupBarrier();
-  let diagonal = blockAt(local / 16u % 4u, local / 16u % 4u);
-  let x = invertColumn(diagonal, local % 16u);
-  workgroupBarrier();
-  if (local < 64u) {
-    let at = diagonal + (local % 16u) * 4u;
-    blocks[at] = x.r0;
-    blocks[at + 1u] = x.r1;
-    blocks[at + 2u] = x.r2;
-    blocks[at + 3u] = x.r3;
-  }
-  workgroupBarrier();
-  for (var row = 1u; row < 4u; row++) { invertRow(row, local); }
+  invertBlocks(local);
 
   // An invocation has rows 4 r .. 4 r + 3 and the same 32 below, in blocks of T `upper` and `upper + 2`.
   let r = local / QUADS;

@@ -74,7 +74,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let keyHead = head / params.ratio;
   let keyHeads = params.heads / params.ratio;
   let own = (params.stateOffset + batch * params.stateStride + head * KEY_DIM * params.valueDim) / 4u + column;
-  // Rows of the state: 4 at a time, the same for the invocation that adds to them, and no other touches them but to read.
+  // Rows of the state, 4 at a time: the invocation that loads them also adds to them and stores them.
   let parts = (KEY_DIM + 127u) / 128u;
   for (var part = 0u; part < 4u * parts; part++) {
     let row = (part / 4u * 32u + lane) * 4u + part % 4u;

@@ -12,7 +12,7 @@ export interface GatedDeltaTensors {
   readonly k: TensorRef;
   /** (..., Hv, V); rows of heads may be strided */
   readonly v: TensorRef;
-  /** (..., Hv), the log decay, at most 0; with A, raw: the log decay is then `A softplus(g + dtBias)`. May be strided. */
+  /** (..., Hv), the log decay, at most 0; with A, raw: the log decay is then `A softplus(g + dtBias)`; strided too */
   readonly g: TensorRef;
   /** (..., Hv); rows may be strided */
   readonly beta: TensorRef;

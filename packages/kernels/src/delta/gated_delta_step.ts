@@ -7,7 +7,7 @@ import { flatGrid, multiplySize } from '../core/size.ts';
 import type { GatedDeltaOptions, GatedDeltaTensors } from './delta.ts';
 import { deltaNumbers, requireDelta } from './delta.ts';
 
-/** `GatedDeltaTensors` with `...` = (B). q and k are best two views of one storage: else they are copied together first. */
+/** `GatedDeltaTensors` with `...` = (B). q and k are best two views of one storage: else they are copied together. */
 export interface GatedDeltaStepInputs extends GatedDeltaTensors {
   /** (B, Hv, K, V), updated in place */
   readonly state: TensorRef;
