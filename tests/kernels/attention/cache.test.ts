@@ -1,5 +1,5 @@
 // The kinds of caches that both kernels of attention read: q8, and pages of any size.
-import type { CacheDtype, HostTensor } from '@mambalab/kernels';
+import type { CacheDtype, ForcedChoices, HostTensor } from '@mambalab/kernels';
 import { ArgumentError, attentionStep, Executor, flashAttention, run, ShapeError } from '@mambalab/kernels';
 import { attentionStep as stepReference, flashAttention as reference } from '@mambalab/kernels/reference';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -43,6 +43,8 @@ function cachesOf(random: Random, { cache, headDim, kvHeads, valid, capacity, pa
   };
 }
 
+type StepCase = Omit<Case, 'valid'> & { readonly splits: number };
+
 const position = (values: readonly number[]): HostTensor => ({
   data: Uint32Array.from(values),
   shape: [values.length],
@@ -76,30 +78,34 @@ describe('flashAttention', () => {
   });
 });
 
+async function expectStep({ splits, ...sizes }: StepCase, force: ForcedChoices): Promise<void> {
+  const random = new Random(sizes.capacity);
+  const { heads, headDim, kvHeads, capacity, pageSize } = sizes;
+  const positions = [332, 0, 64];
+  const { inputs, values } = cachesOf(random, { ...sizes, valid: positions.map((at) => at + 1) });
+  const q = normalTensor(random, [3, heads, headDim]);
+  for (const options of [{}, { window: 100 }]) {
+    const given = { q, ...inputs, position: position(positions) };
+    const y = await run(device, attentionStep, given, { splits, ...options }, { executor, force });
+    const shape = { batch: 3, capacity, heads, kvHeads, headDim, pageSize };
+    const expected = stepReference({ q: q.data, ...values, position: positions }, { ...shape, ...options });
+    expectClose(y.data, expected, TOLERANCE);
+  }
+}
+
 describe.each(simdChoices(device))('attentionStep %o', (force) => {
-  it.each<Omit<Case, 'valid'> & { splits: number }>([
-    { cache: 'q8', headDim: 96, heads: 4, kvHeads: 1, capacity: 333, splits: 1 },
+  it.each<StepCase>([
     { cache: 'q8', headDim: 32, heads: 4, kvHeads: 2, capacity: 336, splits: 3, pageSize: 16 },
     { cache: 'q8', headDim: 32, heads: 4, kvHeads: 2, capacity: 384, splits: 3, pageSize: 128 },
     { cache: 'f16', headDim: 16, heads: 4, kvHeads: 2, capacity: 333, splits: 1, pageSize: 1 },
-    { cache: 'f16', headDim: 16, heads: 4, kvHeads: 2, capacity: 336, splits: 2, pageSize: 16 },
-  ])('reads %o', async ({ splits, ...sizes }) => {
-    const random = new Random(sizes.capacity);
-    const { heads, headDim, kvHeads, capacity, pageSize } = sizes;
-    const positions = [332, 0, 64];
-    const { inputs, values } = cachesOf(random, { ...sizes, valid: positions.map((at) => at + 1) });
-    const q = normalTensor(random, [3, heads, headDim]);
-    for (const options of [{}, { window: 100 }]) {
-      const given = { q, ...inputs, position: position(positions) };
-      const y = await run(device, attentionStep, given, { splits, ...options }, { executor, force });
-      const shape = { batch: 3, capacity, heads, kvHeads, headDim, pageSize };
-      expectClose(
-        y.data,
-        stepReference({ q: q.data, ...values, position: positions }, { ...shape, ...options }),
-        TOLERANCE,
-      );
-    }
+    { cache: 'f16', headDim: 16, heads: 4, kvHeads: 2, capacity: 336, splits: 1, pageSize: 16 },
+  ])('reads %o', async (sizes) => {
+    await expectStep(sizes, force);
   });
+});
+
+it('attentionStep reads a q8 cache without pages', async () => {
+  await expectStep({ cache: 'q8', headDim: 96, heads: 4, kvHeads: 1, capacity: 333, splits: 1 }, {});
 });
 
 it('refuses caches that it cannot read', async () => {

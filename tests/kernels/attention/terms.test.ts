@@ -4,6 +4,7 @@ import type {
   FlashAttentionInputs,
   FlashAttentionOptions,
   HostTensor,
+  Recording,
   TensorRef,
 } from '@mambalab/kernels';
 import {
@@ -12,7 +13,6 @@ import {
   columns,
   Executor,
   flashAttention,
-  Recording,
   reshape,
   rowsOf,
   run,

@@ -93,7 +93,8 @@ export function attention(inputs: AttentionInputs, options: AttentionOptions): F
         weights.forEach((weight, i) => {
           for (let p = 0; p < headDim; p++) y.add(query + p, (weight / total) * v.at(key(first + i) + p));
         });
-        for (let p = query; p < query + headDim && gate !== undefined; p++) y.set(p, y.at(p) * sigmoid(gate.at(p)));
+        if (gate === undefined) continue;
+        for (let p = query; p < query + headDim; p++) y.set(p, y.at(p) * sigmoid(gate.at(p)));
       }
     }
   }

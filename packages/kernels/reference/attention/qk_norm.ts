@@ -51,9 +51,10 @@ export function normAndRotate(
   const { inverseFrequencies, position } = inputs;
   const y = Float64Array.from(x);
   // Head by head, since each may have a weight of its own.
-  for (let row = 0; weight !== undefined && row < batch * length * heads; row++) {
-    const own = Array.from(weight)
-      .slice(weight.length === headDim ? 0 : (row % heads) * headDim)
+  const rows = weight === undefined ? 0 : batch * length * heads;
+  for (let row = 0; row < rows; row++) {
+    const own = Array.from(weight ?? [])
+      .slice(weight?.length === headDim ? 0 : (row % heads) * headDim)
       .slice(0, headDim);
     const head = y.subarray(row * headDim, (row + 1) * headDim);
     head.set(rmsNorm({ x: head, weight: own }, { rows: 1, width: headDim, eps, weightOffset }));

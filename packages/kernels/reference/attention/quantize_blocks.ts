@@ -16,8 +16,8 @@ export function quantizeBlocks(inputs: { readonly x: Numbers }): Float64Array {
     let largest = 0;
     for (let i = 0; i < BLOCK; i++) largest = Math.max(largest, Math.abs(x.at(start + i)));
     const scale = nearestHalf(Math.min(largest / 127, 65504));
-    for (let i = 0; i < BLOCK && scale > 0; i++) {
-      const quant = Math.min(Math.floor(Math.abs(x.at(start + i)) / scale + 0.5), 127);
+    for (let i = 0; i < BLOCK; i++) {
+      const quant = scale === 0 ? 0 : Math.min(Math.floor(Math.abs(x.at(start + i)) / scale + 0.5), 127);
       y.set(start + i, Math.sign(x.at(start + i)) * quant * scale);
     }
   }
