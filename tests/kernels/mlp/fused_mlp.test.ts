@@ -1,10 +1,11 @@
-import { Executor, fusedMlp, namedSize, Recording, run, ShapeError } from '@mambalab/kernels';
-import { fusedMlp as reference, rmsNorm } from '@mambalab/kernels/reference';
+import { ArgumentError, Executor, fusedMlp, namedSize, Recording, run, ShapeError } from '@mambalab/kernels';
+import { fusedMlp as reference } from '@mambalab/kernels/reference';
 import type { Activation } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice, simdChoices } from '../../support/gpu.ts';
-import type { WeightDtype } from '../../support/matrices.ts';
+import { hasMatrixUnits, openTestDevice, simdChoices } from '../../support/gpu.ts';
+import type { MatrixDtype } from '../../support/matrices.ts';
 import { spacedRows, WEIGHT_DTYPES, weightMatrix } from '../../support/matrices.ts';
+import type { Tolerance } from '../../support/numbers.ts';
 import { expectClose, normalTensor, Random } from '../../support/numbers.ts';
 
 const device = await openTestDevice();
@@ -16,7 +17,7 @@ const TOLERANCE = { rtol: 2e-5, atol: 2e-5 };
 function layer(
   random: Random,
   [rows, width, hidden]: readonly [number, number, number],
-  dtype: WeightDtype,
+  dtype: MatrixDtype,
   gated: boolean,
 ) {
   const scaled = (shape: readonly [number, number]) => {
@@ -36,44 +37,57 @@ function layer(
 async function expectAgreement(
   sizes: readonly [number, number, number],
   given: {
-    readonly dtype: WeightDtype;
+    readonly dtype: MatrixDtype;
     readonly gated: boolean;
     readonly activation?: Activation;
     readonly force?: Record<string, string>;
     readonly residual?: boolean;
     readonly scale?: number;
     readonly norm?: boolean;
+    /** Biases of the gate, where there is one, of up and of down. */
+    readonly biases?: boolean;
+    readonly tolerance?: Tolerance;
   },
 ): Promise<void> {
   const [rows, width, hidden] = sizes;
-  const { dtype, gated, activation = 'silu', force = {}, norm = false } = given;
+  const { dtype, gated, activation = 'silu', force = {}, tolerance = TOLERANCE } = given;
   const random = new Random(rows * 1009 + width * 31 + hidden);
   const { x, gate, up, down } = layer(random, sizes, dtype, gated);
-  const scale = (given.scale ?? 1) * down.shrink;
+  const vector = (wanted: boolean | undefined, size: number) =>
+    wanted === true ? normalTensor(random, [size], 1 / Math.sqrt(width)) : undefined;
   const residual = given.residual === true ? normalTensor(random, [rows, width]) : undefined;
-  const normWeight = norm ? normalTensor(random, [width], 1 / Math.sqrt(width)) : undefined;
+  const vectors = Object.fromEntries(
+    Object.entries({
+      normWeight: vector(given.norm, width),
+      gateBias: vector(given.biases === true && gated, hidden),
+      upBias: vector(given.biases, hidden),
+      downBias: vector(given.biases, width),
+    }).flatMap(([name, tensor]) => (tensor === undefined ? [] : [[name, tensor] as const])),
+  );
   const inputs = {
     x,
     up: up.matrix.tensor,
     down: down.matrix.tensor,
     ...(gate && { gate: gate.matrix.tensor }),
     ...(residual && { residual }),
-    ...(normWeight && { normWeight }),
+    ...vectors,
   };
-  const options = { activation, scale, normEps: 1e-3 };
+  const scale = (given.scale ?? 1) * down.shrink;
+  const options = { activation, scale, normEps: 1e-3, normWeightOffset: (rows % 2) / width };
   const y = await run(device, fusedMlp, inputs, options, { force, poison: true, executor });
   expect(y.shape).toEqual([rows, width]);
-  const normalised =
-    normWeight === undefined ? x.data : rmsNorm({ x: x.data, weight: normWeight.data }, { rows, width, eps: 1e-3 });
-  const product = reference(
-    { x: normalised, gate: gate?.matrix.values, up: up.matrix.values, down: down.matrix.values },
-    { rows, width, hidden, activation },
+  const expected = reference(
+    {
+      x: x.data,
+      gate: gate?.matrix.values,
+      up: up.matrix.values,
+      down: down.matrix.values,
+      residual: residual?.data,
+      ...Object.fromEntries(Object.entries(vectors).map(([name, tensor]) => [name, tensor.data])),
+    },
+    { rows, width, hidden, ...options },
   );
-  expectClose(
-    y.data,
-    product.map((value, i) => value * scale + (residual?.data[i] ?? 0)),
-    TOLERANCE,
-  );
+  expectClose(y.data, expected, tolerance);
 }
 
 describe.each(simdChoices(device))('fusedMlp for few rows %o', (force) => {
@@ -87,6 +101,16 @@ describe.each(simdChoices(device))('fusedMlp for few rows %o', (force) => {
     await expectAgreement([5, 72, 33], { dtype: 'f16', gated: true, force, norm: true, scale: -2 });
     await expectAgreement([2, 21, 9], { dtype: 'bf16', gated: false, force, norm: true, residual: true });
   });
+
+  it('has q8 weights and biases, and normalises', async () => {
+    const given = { dtype: 'q8', gated: true, force, norm: true, biases: true, scale: -2 } as const;
+    await expectAgreement([3, 40, 33], given);
+  });
+
+  it('has q4 weights and biases without a gate', async () => {
+    const given = { dtype: 'q4', gated: false, force, biases: true, residual: true, activation: 'geluTanh' } as const;
+    await expectAgreement([1, 72, 33], given);
+  });
 });
 
 describe('fusedMlp for many rows', () => {
@@ -97,6 +121,32 @@ describe('fusedMlp for many rows', () => {
   it('has tiles for shorter prompts, rows of any stride, and no gate', async () => {
     await expectAgreement([9, 20, 65], { dtype: 'f16', gated: true });
     await expectAgreement([33, 33, 30], { dtype: 'f16', gated: false });
+  });
+
+  it('has q8 weights and biases, and normalises', async () => {
+    const given = { dtype: 'q8', gated: true, norm: true, biases: true, residual: true } as const;
+    await expectAgreement([35, 41, 33], given);
+  });
+
+  it('has q4 weights and biases, and normalises, without a gate', async () => {
+    const given = { dtype: 'q4', gated: false, norm: true, biases: true, activation: 'gelu' } as const;
+    await expectAgreement([10, 24, 66], given);
+  });
+});
+
+// Where the device has matrix units: x and h are rounded to f16, quants times their scales too.
+describe.runIf(hasMatrixUnits(device))('fusedMlp on matrix units', () => {
+  const force = { unit: 'matrix' };
+  const tolerance = { rtol: 2e-3, atol: 4e-3 };
+
+  it.each(['f16', 'q8', 'q4'] as const)('has %s weights', async (dtype) => {
+    await expectAgreement([70, 40, 90], { dtype, gated: true, force, tolerance, residual: true, scale: 0.5 });
+    await expectAgreement([33, 77, 65], { dtype, gated: false, force, tolerance });
+  });
+
+  it('normalises x on the way, and has biases', async () => {
+    await expectAgreement([67, 45, 61], { dtype: 'f16', gated: true, force, tolerance, norm: true, biases: true });
+    await expectAgreement([34, 40, 70], { dtype: 'q4', gated: false, force, tolerance, norm: true, biases: true });
   });
 });
 
@@ -191,5 +241,8 @@ it('refuses what does not fit', async () => {
   await expect(attempt({ down: up.matrix.tensor })).rejects.toThrow(ShapeError);
   await expect(attempt({ gate: down.matrix.tensor })).rejects.toThrow(ShapeError);
   await expect(attempt({ gate: weightMatrix(random, [12, 16], 'bf16').tensor })).rejects.toThrow(/one dtype/);
-  await expect(attempt({ normWeight: normalTensor(random, [16]) })).rejects.toThrow(/rmsNorm/);
+  await expect(attempt({ normWeight: normalTensor(random, [12]) })).rejects.toThrow(ShapeError);
+  await expect(attempt({ gateBias: normalTensor(random, [16]) })).rejects.toThrow(ShapeError);
+  await expect(attempt({ downBias: normalTensor(random, [12]) })).rejects.toThrow(ShapeError);
+  await expect(attempt({ gate: undefined, gateBias: normalTensor(random, [12]) })).rejects.toThrow(ArgumentError);
 });

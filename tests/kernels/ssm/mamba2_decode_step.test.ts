@@ -14,7 +14,7 @@ import {
 import { mamba2DecodeStep as reference } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
-import type { WeightDtype } from '../../support/matrices.ts';
+import type { MatrixDtype } from '../../support/matrices.ts';
 import { WEIGHT_DTYPES, weightMatrix } from '../../support/matrices.ts';
 import { expectClose, expectSameBits, normalTensor, Random } from '../../support/numbers.ts';
 
@@ -36,7 +36,7 @@ interface Sizes {
 }
 
 interface Settings {
-  readonly dtype?: WeightDtype;
+  readonly dtype?: MatrixDtype;
   /** Whether the optional inputs are given. */
   readonly bias?: boolean;
   readonly norm?: boolean;
@@ -158,6 +158,10 @@ describe.each(variants.filter(({ software }) => software))(
       await expectStep({ ...SMALL, hidden: 36, headDim: 5, stateSize: 8 }, { dtype }, variant);
     });
 
+    it.each(['q8', 'q4'] as const)('with %s weights', async (dtype) => {
+      await expectStep({ ...SMALL, batch: 3, hidden: 36, headDim: 20, normGroups: 2 }, { dtype }, variant);
+    });
+
     it('without biases and norm', async () => {
       await expectStep({ ...SMALL, batch: 2, groups: 2, normGroups: 2 }, { bias: false, norm: false }, variant);
     });
@@ -202,6 +206,11 @@ describe.each(variants.filter(({ software }) => !software))(
       ['states of 128', { ...SMALL, hidden: 8, headDim: 24, stateSize: 128, normGroups: 2 }],
     ])('%s', async (_, sizes) => {
       await expectStep(sizes, { dtype: 'bf16' }, variant);
+    });
+
+    // Quads of a load are unrolled here.
+    it.each(['q8', 'q4'] as const)('%s weights', async (dtype) => {
+      await expectStep({ ...SMALL, hidden: 68, headDim: 20 }, { dtype }, variant);
     });
   },
 );

@@ -1,6 +1,5 @@
 import type { Recording, TensorRef } from '@mambalab/kernels';
 import {
-  ArgumentError,
   embed,
   Executor,
   fromBfloatBits,
@@ -9,8 +8,10 @@ import {
   packMatrix,
   Recording as NewRecording,
   run,
+  ShapeError,
   toBfloatBits,
   toHalfBits,
+  unpackMatrix,
 } from '@mambalab/kernels';
 import { embed as reference } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
@@ -48,6 +49,23 @@ describe.each(['f32', 'f16', 'bf16'] as const)('embed from %s', (dtype) => {
     const expected = reference({ table: values, tokens }, { rows, vocabulary: VOCAB, width });
     expect(y.shape).toEqual([rows, width]);
     expectSameBits(y.data, expected);
+  });
+});
+
+describe.each(['q8', 'q4'] as const)('embed from %s', (dtype) => {
+  it.each([
+    [1, 1],
+    [5, 33],
+    [4, 520],
+  ])('looks up %i rows of %i', async (rows, width) => {
+    const random = new Random(rows * 1009 + width);
+    const table = packMatrix(random.normals(VOCAB * width), [VOCAB, width], dtype);
+    const tokens = random.integers(rows, VOCAB);
+    const inputs = { table, tokens: { data: tokens, shape: [rows], dtype: 'u32' } } as const;
+    const y = await run(device, embed, inputs, {}, { poison: true });
+    const expected = reference({ table: unpackMatrix(table), tokens }, { rows, vocabulary: VOCAB, width });
+    // A quant times its scale is exact in f32.
+    expectClose(y.data, expected, { rtol: 0, atol: 1e-30 });
   });
 });
 
@@ -97,5 +115,5 @@ it('refuses a table whose rows are not padded', async () => {
   const kernel = (recording: Recording, { tokens }: { tokens: TensorRef }): TensorRef =>
     embed(recording, { table: recording.external('table', 'f32', [4, 6]), tokens });
   const tokens = { data: new Uint32Array(1), shape: [1], dtype: 'u32' } as const;
-  await expect(run(device, kernel, { tokens }, undefined)).rejects.toThrow(ArgumentError);
+  await expect(run(device, kernel, { tokens }, undefined)).rejects.toThrow(ShapeError);
 });

@@ -28,7 +28,7 @@ describe('hostInput', () => {
     expect([...values]).toEqual([7, 9, 7, 9, 7, 9]);
   });
 
-  it.each(['f32', 'f16', 'bf16'] as const)('pads the rows of a %s matrix', (dtype) => {
+  it.each(['f32', 'f16', 'bf16', 'q8', 'q4'] as const)('pads the rows of a %s matrix', (dtype) => {
     const spec = { shape: [3, 13], dtype, matrix: true };
     const { host, values } = hostInput(new Random(1), spec);
     expect(values.length).toBe(39);

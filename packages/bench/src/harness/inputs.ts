@@ -2,11 +2,13 @@ import type { Device, HostTensor, Tensor } from '@mambalab/kernels';
 import {
   fromBfloatBits,
   fromHalfBits,
+  isQuantized,
   matrixRowStride,
   packMatrix,
   tensorBytes,
   toBfloatBits,
   toHalfBits,
+  unpackMatrix,
 } from '@mambalab/kernels';
 import type { RandomInput } from './kernel_bench.ts';
 import type { Random } from './random.ts';
@@ -14,7 +16,7 @@ import type { Random } from './random.ts';
 /** An input on the host: as the GPU stores it, and as a reference reads it. */
 export interface HostInput {
   readonly host: HostTensor;
-  /** Without padding; f16 and bf16 rounded and widened. */
+  /** Without padding, as kernels read them. */
   readonly values: Float32Array | Uint32Array;
 }
 
@@ -22,7 +24,7 @@ const product = (sizes: readonly number[]): number => sizes.reduce((all, size) =
 
 /** Distance between rows of an input in values; undefined where they follow each other. */
 export function inputRowStride({ shape, dtype, matrix }: RandomInput): number | undefined {
-  return matrix === true ? matrixRowStride(dtype, shape[shape.length - 1] ?? 0) : undefined;
+  return matrix === true || isQuantized(dtype) ? matrixRowStride(dtype, shape[shape.length - 1] ?? 0) : undefined;
 }
 
 /** Bytes of an input as the GPU stores it. */
@@ -48,12 +50,13 @@ export function hostInput(random: Random, spec: RandomInput): HostInput {
     return { host: { data: new Int32Array(data.buffer), shape, dtype }, values: data };
   }
   const values = random.normals(count, scale, shift);
+  const width = shape[shape.length - 1] ?? 0;
+  if (spec.matrix === true || isQuantized(dtype)) {
+    const packed = packMatrix(values, [count / width, width], dtype);
+    return { host: { ...packed, shape }, values: unpackMatrix(packed) };
+  }
   if (dtype === 'f16') for (let i = 0; i < count; i++) values[i] = fromHalfBits(toHalfBits(values[i] ?? NaN));
   if (dtype === 'bf16') for (let i = 0; i < count; i++) values[i] = fromBfloatBits(toBfloatBits(values[i] ?? NaN));
-  const width = shape[shape.length - 1] ?? 0;
-  if (spec.matrix === true) {
-    return { host: { ...packMatrix(values, [count / width, width], dtype), shape }, values };
-  }
   if (dtype === 'f32') return { host: { data: values, shape, dtype }, values };
   // Tightly packed, but every row begins with a word.
   const rowStride = Math.ceil(width / 2) * 2;
@@ -95,7 +98,9 @@ export class RandomBlocks {
     this.#blocks.clear();
   }
 
-  #block({ dtype, scale, shift, below, words }: RandomInput): GPUBuffer {
+  #block({ dtype: stored, scale, shift, below, words }: RandomInput): GPUBuffer {
+    // Any bits are quants, but scales must be numbers.
+    const dtype = isQuantized(stored) ? 'f16' : stored;
     const key = JSON.stringify([dtype, scale, shift, below, words]);
     const made = this.#blocks.get(key);
     if (made !== undefined) return made;

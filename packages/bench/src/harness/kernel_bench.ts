@@ -3,8 +3,8 @@ import type { Recording, TensorRef } from '@mambalab/kernels';
 /** A random input, made on the device or the host by the harness. */
 export interface RandomInput {
   readonly shape: readonly number[];
-  readonly dtype: 'f32' | 'f16' | 'bf16' | 'u32' | 'i32';
-  /** Weights are matrices: their rows are padded as kernels read them. */
+  readonly dtype: 'f32' | 'f16' | 'bf16' | 'q8' | 'q4' | 'u32' | 'i32';
+  /** Weights are matrices: their rows are padded as kernels read them. Quantized inputs always are. */
   readonly matrix?: boolean;
   /** Normal with this standard deviation (1 when absent), plus `shift`; for u32 and i32: integers below `below`. */
   readonly scale?: number;
@@ -13,6 +13,15 @@ export interface RandomInput {
   /** u32 that are repeated instead of random ones, as rows of settings are; their number divides 64. */
   readonly words?: readonly number[];
 }
+
+/** Dtypes of weights that cases are measured with. */
+export type MeasuredDtype = 'f16' | 'q8' | 'q4';
+
+/** Bytes of one weight, its part of a scale included. */
+export const WEIGHT_BYTES: Readonly<Record<MeasuredDtype, number>> = { f16: 2, q8: 34 / 32, q4: 18 / 32 };
+
+/** What tells a case with this dtype from that with f16. */
+export const dtypeLabel = (dtype: MeasuredDtype): string => (dtype === 'f16' ? '' : `, ${dtype}`);
 
 export interface KernelCase {
   /** Model and shape, such as `2.7B prefill 512`. */
@@ -30,7 +39,7 @@ export interface KernelCase {
 export interface KernelCheck {
   readonly inputs: Readonly<Record<string, RandomInput>>;
   readonly record: (recording: Recording, inputs: Readonly<Record<string, TensorRef>>) => TensorRef;
-  /** Expected values, from host copies of the inputs (f16 and bf16 already rounded and widened to f32). */
+  /** Expected values, from host copies of the inputs, as kernels read them (f16, bf16, q8 and q4 already widened to f32). */
   readonly expected: (inputs: Readonly<Record<string, Float32Array | Uint32Array>>) => ArrayLike<number>;
   readonly rtol: number;
   readonly atol: number;

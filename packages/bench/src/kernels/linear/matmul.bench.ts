@@ -1,22 +1,33 @@
 import { matmul } from '@mambalab/kernels';
 import { matmul as reference } from '@mambalab/kernels/reference';
-import type { KernelBench, KernelCase } from '../../harness/kernel_bench.ts';
-import { input, values } from '../../harness/kernel_bench.ts';
+import type { KernelBench, KernelCase, MeasuredDtype } from '../../harness/kernel_bench.ts';
+import { dtypeLabel, input, values, WEIGHT_BYTES } from '../../harness/kernel_bench.ts';
 
-const inputsOf = (rows: number, outputs: number, inner: number): KernelCase['inputs'] => ({
+const inputsOf = (
+  rows: number,
+  outputs: number,
+  inner: number,
+  dtype: MeasuredDtype = 'f16',
+): KernelCase['inputs'] => ({
   x: { shape: [rows, inner], dtype: 'f32' },
-  weight: { shape: [outputs, inner], dtype: 'f16', matrix: true },
+  weight: { shape: [outputs, inner], dtype, matrix: true },
 });
 
 const record: KernelBench['verify']['record'] = (recording, inputs) =>
   matmul(recording, { x: input(inputs, 'x'), weight: input(inputs, 'weight') });
 
-const matmulCase = (label: string, rows: number, outputs: number, inner: number): KernelCase => ({
-  label: `${label} prefill ${rows}`,
-  inputs: inputsOf(rows, outputs, inner),
+const matmulCase = (
+  label: string,
+  rows: number,
+  outputs: number,
+  inner: number,
+  dtype: MeasuredDtype = 'f16',
+): KernelCase => ({
+  label: `${label} prefill ${rows}${dtypeLabel(dtype)}`,
+  inputs: inputsOf(rows, outputs, inner, dtype),
   record,
   flops: 2 * rows * outputs * inner,
-  bytes: 2 * outputs * inner + 4 * rows * (outputs + inner),
+  bytes: WEIGHT_BYTES[dtype] * outputs * inner + 4 * rows * (outputs + inner),
 });
 
 export const matmulBench: KernelBench = {
@@ -41,5 +52,11 @@ export const matmulBench: KernelBench = {
     matmulCase('8B square', 4096, 4096, 4096),
     matmulCase('Llama 1B up', 512, 8192, 2048),
     matmulCase('Llama 1B down', 512, 2048, 8192),
+    ...(['q8', 'q4'] as const).flatMap((dtype) => [
+      matmulCase('2.7B in_proj', 16, 10_576, 2560, dtype),
+      matmulCase('2.7B in_proj', 512, 10_576, 2560, dtype),
+      matmulCase('8B in_proj', 512, 18_560, 4096, dtype),
+      matmulCase('8B mlp up', 512, 16_384, 4096, dtype),
+    ]),
   ],
 };

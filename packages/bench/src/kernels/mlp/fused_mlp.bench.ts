@@ -1,13 +1,13 @@
 import { fusedMlp } from '@mambalab/kernels';
 import { fusedMlp as reference } from '@mambalab/kernels/reference';
-import type { KernelBench, KernelCase } from '../../harness/kernel_bench.ts';
-import { input, values } from '../../harness/kernel_bench.ts';
+import type { KernelBench, KernelCase, MeasuredDtype } from '../../harness/kernel_bench.ts';
+import { dtypeLabel, input, values, WEIGHT_BYTES } from '../../harness/kernel_bench.ts';
 
-const inputsOf = (rows: number, width: number, hidden: number): KernelCase['inputs'] => ({
+const inputsOf = (rows: number, width: number, hidden: number, dtype: MeasuredDtype = 'f16'): KernelCase['inputs'] => ({
   x: { shape: [rows, width], dtype: 'f32' },
-  gate: { shape: [hidden, width], dtype: 'f16', matrix: true, scale: 1 / Math.sqrt(width) },
-  up: { shape: [hidden, width], dtype: 'f16', matrix: true, scale: 1 / Math.sqrt(width) },
-  down: { shape: [width, hidden], dtype: 'f16', matrix: true, scale: 1 / Math.sqrt(hidden) },
+  gate: { shape: [hidden, width], dtype, matrix: true, scale: 1 / Math.sqrt(width) },
+  up: { shape: [hidden, width], dtype, matrix: true, scale: 1 / Math.sqrt(width) },
+  down: { shape: [width, hidden], dtype, matrix: true, scale: 1 / Math.sqrt(hidden) },
 });
 
 const recordWith =
@@ -24,15 +24,22 @@ const recordWith =
       { activation: gated ? 'silu' : 'relu2' },
     );
 
-const mlpCase = (label: string, rows: number, width: number, hidden: number, gated: boolean): KernelCase => {
+const mlpCase = (
+  label: string,
+  rows: number,
+  width: number,
+  hidden: number,
+  gated: boolean,
+  dtype: MeasuredDtype = 'f16',
+): KernelCase => {
   const weights = (gated ? 3 : 2) * width * hidden;
   return {
-    label: rows === 1 ? `${label} decode` : `${label} prefill ${rows}`,
-    inputs: inputsOf(rows, width, hidden),
+    label: `${label} ${rows === 1 ? 'decode' : `prefill ${rows}`}${dtypeLabel(dtype)}`,
+    inputs: inputsOf(rows, width, hidden, dtype),
     record: recordWith(gated),
     flops: 2 * rows * weights,
     // h is written and read once between the two passes.
-    bytes: 2 * weights + 4 * rows * (2 * width + 2 * hidden),
+    bytes: WEIGHT_BYTES[dtype] * weights + 4 * rows * (2 * width + 2 * hidden),
   };
 };
 
@@ -60,5 +67,11 @@ export const fusedMlpBench: KernelBench = {
     mlpCase('8B', 1, 4096, 16_384, false),
     mlpCase('Llama 1B', 512, 2048, 8192, true),
     mlpCase('8B', 512, 4096, 16_384, false),
+    ...(['q8', 'q4'] as const).flatMap((dtype) => [
+      mlpCase('Llama 1B', 1, 2048, 8192, true, dtype),
+      mlpCase('8B gated', 1, 4096, 14_336, true, dtype),
+      mlpCase('8B', 1, 4096, 16_384, false, dtype),
+      mlpCase('8B', 512, 4096, 16_384, false, dtype),
+    ]),
   ],
 };

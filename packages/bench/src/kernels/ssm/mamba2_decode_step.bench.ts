@@ -1,8 +1,8 @@
 import type { Recording, TensorRef } from '@mambalab/kernels';
 import { mamba2DecodeStep } from '@mambalab/kernels';
 import { mamba2DecodeStep as reference } from '@mambalab/kernels/reference';
-import type { KernelBench, KernelCase, RandomInput } from '../../harness/kernel_bench.ts';
-import { input, values } from '../../harness/kernel_bench.ts';
+import type { KernelBench, KernelCase, MeasuredDtype, RandomInput } from '../../harness/kernel_bench.ts';
+import { dtypeLabel, input, values, WEIGHT_BYTES } from '../../harness/kernel_bench.ts';
 
 interface Sizes {
   readonly batch: number;
@@ -23,13 +23,13 @@ function widths({ heads, headDim, groups, stateSize }: Sizes): { inner: number; 
 }
 
 /** Scaled so that every intermediate is of the order of 1. */
-function tensors(sizes: Sizes): Record<string, RandomInput> {
+function tensors(sizes: Sizes, dtype: MeasuredDtype = 'f16'): Record<string, RandomInput> {
   const { batch, hidden, heads, headDim, stateSize } = sizes;
   const { inner, channels, outputs } = widths(sizes);
   return {
     x: { shape: [batch, hidden], dtype: 'f32' },
     normWeight: { shape: [hidden], dtype: 'f32' },
-    inWeight: { shape: [outputs, hidden], dtype: 'f16', matrix: true, scale: 1 / Math.sqrt(hidden) },
+    inWeight: { shape: [outputs, hidden], dtype, matrix: true, scale: 1 / Math.sqrt(hidden) },
     convWeight: { shape: [channels, TAPS], dtype: 'f32', scale: 0.5 },
     convBias: { shape: [channels], dtype: 'f32' },
     convState: { shape: [batch, TAPS - 1, channels], dtype: 'f32' },
@@ -38,7 +38,7 @@ function tensors(sizes: Sizes): Record<string, RandomInput> {
     D: { shape: [heads], dtype: 'f32' },
     state: { shape: [batch, heads, headDim, stateSize], dtype: 'f32', scale: 0.3 },
     gateNorm: { shape: [inner], dtype: 'f32' },
-    outWeight: { shape: [hidden, inner], dtype: 'f16', matrix: true, scale: 1 / Math.sqrt(inner) },
+    outWeight: { shape: [hidden, inner], dtype, matrix: true, scale: 1 / Math.sqrt(inner) },
   };
 }
 
@@ -64,20 +64,43 @@ const recordStep =
       { groups, normGroups },
     );
 
-function stepCase(label: string, sizes: Sizes): KernelCase {
+function stepCase(label: string, sizes: Sizes, dtype: MeasuredDtype = 'f16'): KernelCase {
   const { batch, hidden, stateSize } = sizes;
   const { inner, channels, outputs } = widths(sizes);
   const weights = hidden * (outputs + inner);
   return {
-    label,
-    inputs: tensors(sizes),
+    label: `${label}${dtypeLabel(dtype)}`,
+    inputs: tensors(sizes, dtype),
     record: recordStep(sizes),
     flops: batch * (2 * weights + 2 * TAPS * channels + 5 * inner * stateSize),
-    bytes: 2 * weights + 8 * batch * inner * stateSize + 4 * batch * (2 * hidden + 2 * outputs + 2 * TAPS * channels),
+    bytes:
+      WEIGHT_BYTES[dtype] * weights +
+      8 * batch * inner * stateSize +
+      4 * batch * (2 * hidden + 2 * outputs + 2 * TAPS * channels),
   };
 }
 
 const VERIFIED: Sizes = { batch: 2, hidden: 64, heads: 4, headDim: 32, groups: 2, stateSize: 64, normGroups: 2 };
+
+const SIZES_2_7B: Sizes = {
+  batch: 1,
+  hidden: 2560,
+  heads: 80,
+  headDim: 64,
+  groups: 1,
+  stateSize: 128,
+  normGroups: 1,
+};
+
+const SIZES_8B: Sizes = {
+  batch: 1,
+  hidden: 4096,
+  heads: 128,
+  headDim: 64,
+  groups: 8,
+  stateSize: 128,
+  normGroups: 8,
+};
 
 export const mamba2DecodeStepBench: KernelBench = {
   name: 'ssm/mamba2_decode_step',
@@ -124,23 +147,9 @@ export const mamba2DecodeStepBench: KernelBench = {
       stateSize: 128,
       normGroups: 1,
     }),
-    stepCase('2.7B decode', {
-      batch: 1,
-      hidden: 2560,
-      heads: 80,
-      headDim: 64,
-      groups: 1,
-      stateSize: 128,
-      normGroups: 1,
-    }),
-    stepCase('8B decode', {
-      batch: 1,
-      hidden: 4096,
-      heads: 128,
-      headDim: 64,
-      groups: 8,
-      stateSize: 128,
-      normGroups: 8,
-    }),
+    ...(['f16', 'q8', 'q4'] as const).flatMap((dtype) => [
+      stepCase('2.7B decode', SIZES_2_7B, dtype),
+      stepCase('8B decode', SIZES_8B, dtype),
+    ]),
   ],
 };
