@@ -1,3 +1,4 @@
+// Longer than most shaders, because keys and values, and three kinds of caches, go one way but for the last step.
 // keyCache[b, position[b] + l] = rope(norm(k[b, l])); valueCache[b, position[b] + l] = v[b, l]; quantised, to pages
 // Source: as attention/rope_append and attention/qk_norm; pages: arXiv 2309.06180; q8: shared/quantize.
 // Work: LANES invocations a head, keys' first; a workgroup ROUNDS times as many heads of a token as it has such teams.

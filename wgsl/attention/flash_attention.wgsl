@@ -190,7 +190,8 @@ fn main(
   let firstRow = select(batch * params.capacity, 0u, PAGED);
   let kStart = params.kOffset + firstRow * params.kStride + kvHead * VECTORS;
   let vStart = params.vOffset + firstRow * params.vStride + kvHead * VECTORS;
-  let slope = select(0.0, LOG2_E * terms[params.slopesOffset + head], HAS_SLOPES);
+  var slope = 0.0;
+  if (HAS_SLOPES) { slope = LOG2_E * terms[params.slopesOffset + head]; }
 
   for (var tile = firstTile; tile < endTile; tile++) {
     let firstKey = tile * KEY_TILE;

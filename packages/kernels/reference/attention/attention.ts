@@ -1,3 +1,4 @@
+// Longer than most references, because every option of attention has one equation here, and the kernels share it.
 import { sigmoid } from '../activations.ts';
 import { expectDivisible, float64, optionalFloat64, zeros, type Numbers } from '../arrays.ts';
 

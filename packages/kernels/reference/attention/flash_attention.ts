@@ -1,3 +1,4 @@
+// Longer than most references, because options that belong to a sequence are cut apart with it.
 import { float64, zeros, type Numbers } from '../arrays.ts';
 import { attention, type AttentionInputs, type AttentionOptions } from './attention.ts';
 

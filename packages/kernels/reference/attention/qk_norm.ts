@@ -1,3 +1,4 @@
+// Longer than most references, because every input and option has its line.
 import type { Numbers } from '../arrays.ts';
 import { rmsNorm } from '../norm/rms_norm.ts';
 import { rope } from './rope.ts';

@@ -1,3 +1,4 @@
+// Longer than most references, because every input and option has its line.
 import type { Numbers } from '../arrays.ts';
 import { normAndRotate } from './qk_norm.ts';
 import { quantizeBlocks } from './quantize_blocks.ts';

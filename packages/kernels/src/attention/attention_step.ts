@@ -1,3 +1,4 @@
+// Longer than most host halves, because each of eight inputs has its documentation and its checks, and two shaders run.
 import { attentionCombineShader } from '../generated/attention/attention_combine.ts';
 import { attentionStepShader } from '../generated/attention/attention_step.ts';
 import { requireArgument, requireDtype, requireRank, requireShape } from '../core/checks.ts';

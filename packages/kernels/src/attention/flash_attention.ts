@@ -1,3 +1,4 @@
+// Longer than most host halves, because each of ten inputs has its documentation, its checks and its parameters.
 import { flashAttentionShader } from '../generated/attention/flash_attention.ts';
 import { flashAttentionMatrixShader } from '../generated/attention/flash_attention_matrix.ts';
 import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
