@@ -249,7 +249,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
 
   if (HAS_NORM) {
-    let totals = overUnits(squares);
+    let totals = overUnits(squares, local);
     if (unit == 0u) {
       for (var i = 0u; i < 4u; i++) {
         roots[local / UNITS + i * 8u * SIDE] = inverseSqrt(totals[i] / f32(params.inner) + params.eps);

@@ -52,12 +52,14 @@ fn stageW(row: u32, unit: u32, words: vec4<u32>, quad: u32, scale: f32) {
   staged[(32u * SIDE + row) * STRIDE + unit] = vec4<u32>(low, high);
 }
 
-// Sums over the invocations that stage the same four rows of x, which are neighbours; every invocation calls it.
-fn overUnits(squares: vec4<f32>) -> vec4<f32> {
-  var sums = squares;
-  sums += subgroupShuffleXor(sums, 1u);
-  sums += subgroupShuffleXor(sums, 2u);
-  sums += subgroupShuffleXor(sums, 4u);
+// Sums over the invocations that stage the same four rows of x, which are neighbours; every invocation calls it, after the
+// last multiplication.
+fn overUnits(squares: vec4<f32>, local: u32) -> vec4<f32> {
+  workgroupBarrier();
+  staged[local] = bitcast<vec4<u32>>(squares);
+  workgroupBarrier();
+  var sums = vec4<f32>(0.0);
+  for (var unit = 0u; unit < UNITS; unit++) { sums += bitcast<vec4<f32>>(staged[local / UNITS * UNITS + unit]); }
   return sums;
 }
 
