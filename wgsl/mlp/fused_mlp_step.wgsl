@@ -144,7 +144,7 @@ fn multiply(sums: ptr<function, Sums>, starts: vec4<u32>, unit: u32, loads: Load
   @if(!(weight_q8 || weight_q4)) let into = sums;
   @if(weight_q8 || weight_q4) var part = Sums();
   @if(weight_q8 || weight_q4) let into = &part;
-  if (UNROLL) {
+  if (UNROLL || QUADS <= 2u) {
     multiplyQuad(into, starts, k, turn, parts, 0u, tail);
     @if(!weight_f32) multiplyQuad(into, starts, k, turn, parts, 1u, tail);
     @if(weight_q8 || weight_q4) multiplyQuad(into, starts, k, turn, parts, 2u, tail);

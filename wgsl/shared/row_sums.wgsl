@@ -6,8 +6,8 @@ override WORKGROUP_SIZE: u32 = 64u;
 // 1, 2 or 4 each; a workgroup has at least ROWS * X_ROWS invocations.
 override ROWS: u32 = 4u;
 override X_ROWS: u32 = 1u;
-// The quads of a load in a row, so that their unpacking is known when the shader is compiled; quicker to compile without
-// (which counts where a CPU does the work).
+// The quads of a load of quants in a row, so that masks and shifts are known when the shader is compiled; without, it is
+// quicker to compile (which counts where a CPU does the work).
 override UNROLL: bool = true;
 // Rows of x are multiplied with a gain, and the sums of their squares are wanted for a norm.
 override HAS_NORM: bool = false;

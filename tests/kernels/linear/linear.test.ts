@@ -1,4 +1,4 @@
-import { BASELINE_CAPABILITIES, linear, namedSize, Recording } from '@mambalab/kernels';
+import { BASELINE_CAPABILITIES, linear, namedSize, Recording, ShapeError } from '@mambalab/kernels';
 import type { Size, TensorRef } from '@mambalab/kernels';
 import { expect, it } from 'vitest';
 
@@ -30,5 +30,14 @@ it('takes a vocabulary of 256,000', () => {
     const x = recording.external('x', 'f32', [rows, 4096]);
     linear(recording, { x, weight: recording.external('weight', 'f16', [256_000, 4096]) });
     expect(recording.dispatches).toHaveLength(1);
+  }
+});
+
+it('refuses a matrix of more values than shaders can count', () => {
+  for (const rows of [1, 9]) {
+    const recording = new Recording(BASELINE_CAPABILITIES);
+    const x = recording.external('x', 'f32', [rows, 4096]);
+    const weight = recording.external('weight', 'q4', [2 ** 20, 4096]);
+    expect(() => linear(recording, { x, weight })).toThrow(ShapeError);
   }
 });

@@ -84,6 +84,12 @@ describe.each(DTYPES)('%s', (dtype) => {
     expect(unpackMatrix(packMatrix(block(most), [1, 32], dtype))[5]).toBe(most);
   });
 
+  it('refuses rows that are not whole', () => {
+    expect(() => quantizeRows(new Float32Array(70), 32, dtype)).toThrow(ShapeError);
+    expect(() => quantizeRows(new Float32Array(70), 0, dtype)).toThrow(ShapeError);
+    expect(() => packMatrix(new Float32Array(70), [2, 32], dtype)).toThrow(ShapeError);
+  });
+
   it('is the same in pieces of rows', () => {
     const values = new Random(3).normals(6 * 40);
     const whole = quantizeRows(values, 40, dtype);

@@ -77,6 +77,9 @@ export function requireWeight(kernel: string, name: string, tensor: TensorRef): 
   return { ...view, dtype: tensor.dtype as WeightDtype, scales: (planes[1]?.byteOffset ?? 0) / 16 };
 }
 
+/** Values that a u32 can count. */
+const MOST_VALUES = 2 ** 32 - 1;
+
 function viewMatrix(kernel: string, name: string, tensor: TensorRef): Omit<MatrixView, 'dtype'> {
   const [outputs, inner] = requireRank(kernel, name, tensor, ['N', 'K']);
   const stride = strideOfRows(name, tensor, 1);
@@ -85,6 +88,13 @@ function viewMatrix(kernel: string, name: string, tensor: TensorRef): Omit<Matri
     throw new ShapeError(
       `${kernel}: rows of '${name}' must begin at multiples of ${alignment} values; found rows ${stride} apart.`,
       'Pad the rows with packMatrix, or give the row stride matrixRowStride(dtype, width).',
+    );
+  }
+  const values = maximumSize(tensor.storage.rows) * tensor.storage.rowStride;
+  if (values > MOST_VALUES) {
+    throw new ShapeError(
+      `${kernel}: '${name}' lies in a tensor of ${values} values; shaders count up to ${MOST_VALUES}.`,
+      'Split the matrix into several tensors of rows.',
     );
   }
   return {

@@ -1,5 +1,5 @@
 import { QUANT_BLOCK } from './dtype.ts';
-import { ArgumentError } from './errors.ts';
+import { ArgumentError, ShapeError } from './errors.ts';
 import { fromHalfBits, toHalfBits } from './host.ts';
 
 // The block formats, block by block: what a value becomes, and where it stands. docs/architecture.md describes them.
@@ -34,7 +34,8 @@ export interface QuantizedRows {
  * give the planes of the whole when they are joined.
  *
  * @param values row-major, a whole number of rows of `width` values
- * @throws ArgumentError for a value that is not finite, or so large that the scale of its block has no f16
+ * @throws ShapeError if that is no whole number; ArgumentError for a value that is not finite, or so large that the scale
+ *   of its block has no f16
  */
 export function quantizeRows(
   values: ArrayLike<number>,
@@ -44,6 +45,9 @@ export function quantizeRows(
 ): QuantizedRows {
   const { bits, bias } = FORMATS[dtype];
   const rows = values.length / width;
+  if (!Number.isInteger(rows) || !Number.isInteger(width) || width < 1) {
+    throw new ShapeError(`${values.length} values are no rows of ${width}.`, 'Give whole rows.');
+  }
   const blocks = Math.ceil(width / QUANT_BLOCK);
   const words = wordsPerBlock(dtype);
   const quants = new Uint32Array(rows * blocks * words);
