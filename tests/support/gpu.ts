@@ -1,7 +1,7 @@
-import type { ForcedChoices, Kernel } from '@mambalab/kernels';
+import type { ForcedChoices } from '@mambalab/kernels';
 import { Device, hasRequirement } from '@mambalab/kernels';
 import { requestDevice } from '@mambalab/kernels/node';
-import { afterAll } from 'vitest';
+import { afterAll, expect } from 'vitest';
 import { matmulMatrixShader } from '../../packages/kernels/src/generated/linear/matmul_matrix.ts';
 import { withMatrixUnits } from './matrix_emulation.ts';
 
@@ -35,13 +35,7 @@ export const hasLargeTiles = (device: Device): boolean => device.gpu.limits.maxC
 /** The same device under a name that does not tell that a CPU does the work: kernels take the workgroups of a GPU. */
 export function asHardware(device: Device): Device {
   const info = { vendor: 'test', architecture: '', device: '', description: '' } as GPUAdapterInfo;
-  return new Device(device.gpu, info);
-}
-
-/** A kernel as it is recorded for a GPU, on whatever device runs the tests. */
-export function asOnGpu<I, O, R>(kernel: Kernel<I, O, R>): Kernel<I, O, R> {
-  return (recording, inputs, options) => {
-    Object.assign(recording, { capabilities: { ...recording.capabilities, software: false } });
-    return kernel(recording, inputs, options);
-  };
+  const hardware = new Device(device.gpu, info);
+  expect(hardware.capabilities.software).toBe(false);
+  return hardware;
 }

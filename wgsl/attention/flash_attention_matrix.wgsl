@@ -10,6 +10,7 @@
 //! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=32768
 //! constant HEAD_DIM
 //! constant KEYS
+import package::shared::narrow::narrow;
 import package::shared::online_softmax::{LOG2_E, MASKED, softmaxWeight};
 enable f16;
 enable subgroups;
@@ -53,7 +54,6 @@ const SCORE_STRIDE: u32 = KEYS / 4u + 1u;
 const WEIGHT_STRIDE: u32 = KEYS / 8u + 1u;
 // Units of a tile of keys that an invocation stages
 const LOADS: u32 = (KEYS * UNITS + INVOCATIONS - 1u) / INVOCATIONS;
-const LARGEST: f32 = 65504.0;
 // A weight is at most 2^SLACK: far from what f16 can hold.
 const SLACK: f32 = 8.0;
 
@@ -76,11 +76,6 @@ var<workgroup> weights: array<vec4<u32>, QUERY_TILE * WEIGHT_STRIDE>;
 // What the outputs of a row are multiplied with
 var<workgroup> factors: array<f32, QUERY_TILE>;
 var<workgroup> raised: atomic<u32>;
-
-fn narrow(values: vec4<f32>) -> vec2<u32> {
-  let bounded = clamp(values, vec4<f32>(-LARGEST), vec4<f32>(LARGEST));
-  return vec2<u32>(pack2x16float(bounded.xy), pack2x16float(bounded.zw));
-}
 
 // Scores of keys key .. key + 3 with the cap, in units of log 2, and MASKED for those outside of [begin, end).
 fn visible(score: vec4<f32>, key: i32, begin: i32, end: i32) -> vec4<f32> {

@@ -3,6 +3,7 @@
 // advances by 64. Operands are staged as rows of f16, one vec4<u32> of padding each, which spreads rows over banks.
 // In steps of 64 every invocation stages four units (8 values) of each operand: rows `stageRow + i * STAGE_STEP`.
 // Needs the axis `weight`, of f16 | q8 | q4; quants become f16 while they are staged.
+import package::shared::narrow::narrow;
 import package::shared::weights::{quadOf};
 
 // 2 or 4
@@ -11,7 +12,6 @@ override SIDE: u32 = 2u;
 const TILE_K: u32 = 64u;
 const UNITS: u32 = TILE_K / 8u;
 const STRIDE: u32 = UNITS + 1u;
-const LARGEST: f32 = 65504.0;
 
 // Of a tile's rows of x, for a norm: 1 / sqrt(mean square + eps)
 var<workgroup> roots: array<f32, 32u * SIDE>;
@@ -28,12 +28,6 @@ struct Sums {
   s21: subgroup_matrix_result<f32, 16, 16>,
   s30: subgroup_matrix_result<f32, 16, 16>,
   s31: subgroup_matrix_result<f32, 16, 16>,
-}
-
-// f16 has no room above LARGEST: what is larger becomes it.
-fn narrow(values: vec4<f32>) -> vec2<u32> {
-  let bounded = clamp(values, vec4<f32>(-LARGEST), vec4<f32>(LARGEST));
-  return vec2<u32>(pack2x16float(bounded.xy), pack2x16float(bounded.zw));
 }
 
 fn stageX(row: u32, unit: u32, low: vec4<f32>, high: vec4<f32>) {

@@ -1,6 +1,7 @@
 // Products on matrix units (16 x 16 x 16, f16 operands, f32 sums) for the passes of ssdChunkScan, by 128 invocations in
 // four subgroups of 32, each with 32 x 64 sums. Operands are staged as rows of units, 8 values of f16 each; rows of 64
 // values lie NARROW units apart and rows of 128 WIDE, one more than they need, which spreads them over the banks.
+import package::shared::narrow::narrow;
 
 const MATRIX_INVOCATIONS: u32 = 128u;
 // Values of the inner dimension that are staged at a time.
@@ -8,7 +9,6 @@ const SLAB: u32 = 64u;
 const NARROW: u32 = 9u;
 const WIDE: u32 = 17u;
 const FOUR: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
-const LARGEST: f32 = 65504.0;
 
 // 27 KiB: rows of 64 values, 128 of the left and 64 of the right operand, or less.
 var<workgroup> staged: array<vec4<u32>, 1728>;
@@ -22,12 +22,6 @@ struct Sums {
   s11: subgroup_matrix_result<f32, 16, 16>,
   s12: subgroup_matrix_result<f32, 16, 16>,
   s13: subgroup_matrix_result<f32, 16, 16>,
-}
-
-// f16 has no room above LARGEST: what is larger becomes it.
-fn narrow(values: vec4<f32>) -> vec2<u32> {
-  let bounded = clamp(values, vec4<f32>(-LARGEST), vec4<f32>(LARGEST));
-  return vec2<u32>(pack2x16float(bounded.xy), pack2x16float(bounded.zw));
 }
 
 fn stageUnit(at: u32, low: vec4<f32>, high: vec4<f32>) {

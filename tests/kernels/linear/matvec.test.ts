@@ -12,7 +12,7 @@ import {
 } from '@mambalab/kernels';
 import { matvec as reference, rmsNorm } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
-import { asOnGpu, openTestDevice, simdChoices } from '../../support/gpu.ts';
+import { asHardware, openTestDevice, simdChoices } from '../../support/gpu.ts';
 import { expectProduct, spacedRows, WEIGHT_DTYPES, weightMatrix } from '../../support/matrices.ts';
 import { normalTensor, Random } from '../../support/numbers.ts';
 
@@ -154,7 +154,7 @@ it.each(['q8', 'q4'] as const)('agrees with the workgroups of a GPU for %s, norm
   const shape = { ROWS: 4, X_ROWS: 2, WORKGROUP_SIZE: 32 } as const;
   const options = { shape, normEps: 0.01, normWeightOffset: 1 };
   const inputs = { x, weight: weight.tensor, normWeight };
-  const y = await run(device, asOnGpu(matvec), inputs, options, { poison: true, executor });
+  const y = await run(asHardware(device), matvec, inputs, options, { poison: true });
   const norm = { rows, width: inner, eps: 0.01, weightOffset: 1 };
   const normalised = rmsNorm({ x: x.data, weight: normWeight.data }, norm);
   const expected = reference({ x: normalised, weight: weight.values }, { rows, inner, outputs });

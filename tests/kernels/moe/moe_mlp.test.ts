@@ -14,10 +14,10 @@ import {
 import { moeMlp as reference, moeRoute as routeReference, rmsNorm } from '@mambalab/kernels/reference';
 import type { Activation } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice, simdChoices } from '../../support/gpu.ts';
+import { asHardware, openTestDevice, simdChoices } from '../../support/gpu.ts';
 import type { WeightDtype } from '../../support/matrices.ts';
 import { expectClose, expectSameBits, normalTensor, Random } from '../../support/numbers.ts';
-import { asHardware, drawExperts, expertWeights } from './support.ts';
+import { drawExperts, expertWeights } from './support.ts';
 
 const device = await openTestDevice();
 const executor = new Executor(device, { poison: true });

@@ -12,9 +12,9 @@ import {
 } from '@mambalab/kernels';
 import { moeRoute as reference } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice, simdChoices } from '../../support/gpu.ts';
+import { asHardware, openTestDevice, simdChoices } from '../../support/gpu.ts';
 import { expectClose, normalTensor, Random } from '../../support/numbers.ts';
-import { asHardware, drawExperts } from './support.ts';
+import { drawExperts } from './support.ts';
 
 const device = await openTestDevice();
 const executor = new Executor(device, { poison: true });

@@ -1,5 +1,5 @@
 import type { ExpertInputs, HostTensor, Recording, TensorRef } from '@mambalab/kernels';
-import { Device, maximumSize, moeSort } from '@mambalab/kernels';
+import { maximumSize, moeSort } from '@mambalab/kernels';
 import { expertMatmul as reference } from '@mambalab/kernels/reference';
 import { expect } from 'vitest';
 import type { WeightDtype } from '../../support/matrices.ts';
@@ -70,16 +70,4 @@ export function expectExpertProduct(
     const error = Math.abs((actual[i] ?? NaN) - value);
     if (!(error <= allowed)) throw new Error(`value ${i}: ${actual[i]}, expected ${value} within ${allowed}`);
   });
-}
-
-/** The same device under a name that does not tell that a CPU does the work: kernels choose the shapes that GPUs get. */
-export function asHardware(device: Device): Device {
-  const hardware = new Device(device.gpu, {
-    vendor: 'test',
-    architecture: '',
-    device: '',
-    description: '',
-  } as GPUAdapterInfo);
-  expect(hardware.capabilities.software).toBe(false);
-  return hardware;
 }

@@ -1,8 +1,8 @@
 import { causalConv1dStepShader } from '../generated/conv/causal_conv1d_step.ts';
-import { requireArgument, requireDtype, requireShape, requireStatic } from '../core/checks.ts';
+import { requireArgument, requireDtype, requireShape, requireStatic, requireWhole } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import type { ConvOptions, ConvTensors } from './conv.ts';
-import { convPlaces, loadOf, requireConv, requireWhole } from './conv.ts';
+import { convPlaces, loadOf, requireConv } from './conv.ts';
 
 /** `ConvTensors` with `...` = (B) or, for a few tokens at once, (B, L). */
 export interface CausalConv1dStepInputs extends ConvTensors {

@@ -1,4 +1,11 @@
-import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
+import {
+  requireArgument,
+  requireDtype,
+  requireRank,
+  requireShape,
+  requireStatic,
+  requireWhole,
+} from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
@@ -85,11 +92,6 @@ export function convPlaces(
   };
 }
 
-/** @throws ArgumentError if a tensor that a shader reads from its beginning is a part of another */
-export function requireWhole(kernel: string, name: string, tensor: TensorRef): void {
-  requireArgument(tensor.offset === 0, `${kernel}: '${name}' is a part of a tensor.`, 'Give a tensor of its own.');
-}
-
 /** Loads of 16 bytes where everything begins at multiples of 4 values and the filters stand without gaps. */
 export function loadOf(
   recording: Recording,
@@ -132,11 +134,6 @@ export function shortConvPlaces(
     cOffset: C.offset,
     cStride: strideOfRows('C', C, 1),
   };
-}
-
-/** The choice `scalar` on the axis `load` unless all these are multiples of 4. */
-export function loadChoice(...values: readonly Size[]): { load?: 'scalar' } {
-  return values.every((value) => typeof value === 'number' && value % 4 === 0) ? {} : { load: 'scalar' };
 }
 
 /** @throws ShapeError or ArgumentError unless `starts` is (S + 1) u32 for S >= 1 and comes with `sequenceIds` */

@@ -1,8 +1,8 @@
 import { shortConvShader } from '../generated/conv/short_conv.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
-import { ceilDivSize } from '../core/size.ts';
+import { ceilDivSize, loadChoice } from '../core/size.ts';
 import type { ShortConvTensors } from './conv.ts';
-import { loadChoice, requireShortConv, shortConvPlaces } from './conv.ts';
+import { requireShortConv, shortConvPlaces } from './conv.ts';
 
 /** `ShortConvTensors` with `...` = (B, L). Without `state` the products before x are zeros. */
 export type ShortConvInputs = ShortConvTensors;

@@ -1,7 +1,8 @@
 import { shortConvStepShader } from '../generated/conv/short_conv_step.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
+import { loadChoice } from '../core/size.ts';
 import type { ShortConvTensors } from './conv.ts';
-import { loadChoice, requireShortConv, shortConvPlaces } from './conv.ts';
+import { requireShortConv, shortConvPlaces } from './conv.ts';
 
 /** `ShortConvTensors` with `...` = (B). */
 export interface ShortConvStepInputs extends ShortConvTensors {

@@ -57,3 +57,12 @@ export function requireStatic(kernel: string, name: string, size: Size | undefin
 export function requireArgument(condition: boolean, message: string, hint: string): void {
   if (!condition) throw new ArgumentError(message, hint);
 }
+
+/** @throws ArgumentError if a tensor that a shader reads from its beginning, without gaps, is a part of another */
+export function requireWhole(kernel: string, name: string, tensor: TensorRef): void {
+  requireArgument(
+    tensor.offset === 0 && (tensor.shape.length === 1 || tensor.rowStride === tensor.rowWidth),
+    `${kernel}: '${name}' is a part of a tensor.`,
+    'Give a tensor of its own.',
+  );
+}

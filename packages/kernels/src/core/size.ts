@@ -88,6 +88,11 @@ export function isMultiple(size: Size, divisor: number): boolean {
   return divisorOf(size) % divisor === 0;
 }
 
+/** The choice `scalar` on the axis `load` of a shader unless all these offsets, strides and sizes are multiples of 4. */
+export function loadChoice(...values: readonly Size[]): { load?: 'scalar' } {
+  return values.every((value) => isMultiple(value, 4)) ? {} : { load: 'scalar' };
+}
+
 /** a + b */
 export function addSize(a: Size, b: Size): Size {
   if (a === 0) return b;

@@ -135,8 +135,3 @@ export function deltaNumbers(kernel: string, options: GatedDeltaOptions, keyDim:
   requireArgument(numbers.eps > 0, `${kernel}: eps is ${numbers.eps}.`, 'Give a positive number, such as 1e-6.');
   return numbers;
 }
-
-/** The choice `scalar` on the axis `load` unless all these offsets, strides and sizes are multiples of 4. */
-export function loadChoice(...values: readonly Size[]): { load?: 'scalar' } {
-  return values.every((value) => isMultiple(value, 4)) ? {} : { load: 'scalar' };
-}

@@ -7,9 +7,9 @@ import { requireRank } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
-import { ceilDivSize, multiplySize } from '../core/size.ts';
+import { ceilDivSize, loadChoice, multiplySize } from '../core/size.ts';
 import type { GatedDeltaOptions, GatedDeltaTensors } from './delta.ts';
-import { deltaNumbers, loadChoice, requireDelta } from './delta.ts';
+import { deltaNumbers, requireDelta } from './delta.ts';
 
 /** `GatedDeltaTensors` with `...` = (B, L). Without `state` the recurrence begins at zeros. */
 export type GatedDeltaRuleInputs = GatedDeltaTensors;

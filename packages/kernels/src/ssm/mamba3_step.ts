@@ -1,12 +1,12 @@
 import { mamba3StepShader } from '../generated/ssm/mamba3_step.ts';
 import { requireRank } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
+import { loadChoice } from '../core/size.ts';
 import type { JoinedPart } from './join_rows.ts';
 import { joinRows } from './join_rows.ts';
 import type { Mamba3States, Mamba3Tensors } from './mamba3.ts';
 import { requireMamba3, wholeOffset } from './mamba3.ts';
 import { placeOf } from './selective.ts';
-import { loadChoice } from './ssd.ts';
 
 /**
  * `Mamba3Tensors` with `...` = (B), and the states. Best are q and k as views of one storage, v, z, dt, adt, trap and

@@ -1,11 +1,11 @@
 import { selectiveScanStepShader } from '../generated/ssm/selective_scan_step.ts';
 import { requireRank } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
-import { ceilDivSize, flatGrid, multiplySize } from '../core/size.ts';
+import { ceilDivSize, flatGrid, loadChoice, multiplySize } from '../core/size.ts';
 import type { SelectiveTensors } from './selective.ts';
 import { pairUp, placeOf, requireSelective } from './selective.ts';
 import type { SsdTimeOptions } from './ssd.ts';
-import { loadChoice, timeLimits } from './ssd.ts';
+import { timeLimits } from './ssd.ts';
 
 /** `SelectiveTensors` with `...` = (B). */
 export interface SelectiveScanStepInputs extends SelectiveTensors {

@@ -1,4 +1,11 @@
-import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
+import {
+  requireArgument,
+  requireDtype,
+  requireRank,
+  requireShape,
+  requireStatic,
+  requireWhole,
+} from '../core/checks.ts';
 import type { TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
@@ -92,15 +99,6 @@ export function requireSsd(
 /** Whether the skip weight is one of every element, not of every head. */
 export const hasSkipElements = (D: TensorRef | undefined): boolean => D?.shape.length === 2;
 
-/** @throws ArgumentError unless the tensor begins where its storage does and has no gaps */
-export function requireWhole(kernel: string, name: string, tensor: TensorRef): void {
-  requireArgument(
-    tensor.offset === 0 && (tensor.shape.length === 1 || tensor.rowStride === tensor.rowWidth),
-    `${kernel}: '${name}' is a part of a tensor.`,
-    'Give a tensor of its own.',
-  );
-}
-
 /** The strides of z, which is optional. */
 export function gatePlace(z: TensorRef | undefined): { readonly zOffset: Size; readonly zStride: number } {
   return z === undefined ? { zOffset: 0, zStride: 0 } : { zOffset: z.offset, zStride: strideOfRows('z', z, 2) };
@@ -115,9 +113,4 @@ export function timeLimits(kernel: string, options: SsdTimeOptions): { readonly 
     'Give the smaller limit first; Infinity stands for none.',
   );
   return { low: Math.max(low, -MAX_F32), high: Math.min(high, MAX_F32) };
-}
-
-/** The choice `scalar` on the axis `load` unless all these offsets, strides and sizes are multiples of 4. */
-export function loadChoice(...values: readonly Size[]): { load?: 'scalar' } {
-  return values.every((value) => typeof value === 'number' && value % 4 === 0) ? {} : { load: 'scalar' };
 }

@@ -1,10 +1,17 @@
-import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
+import {
+  requireArgument,
+  requireDtype,
+  requireRank,
+  requireShape,
+  requireStatic,
+  requireWhole,
+} from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
 import { addSize, ceilDivSize, maximumSize, multiplySize } from '../core/size.ts';
 import type { SsdTensors, SsdTimeOptions } from './ssd.ts';
-import { requireSsd, requireWhole, timeLimits } from './ssd.ts';
+import { requireSsd, timeLimits } from './ssd.ts';
 import { recordPasses } from './ssd_chunk_passes.ts';
 import type { SsdOperands, SsdScan } from './ssd_chunk_shared.ts';
 import { recordCumsum } from './ssd_chunk_shared.ts';
@@ -78,7 +85,7 @@ export function ssdChunkScan(
   }
   const limits = timeLimits(kernel, options);
   const largest = chunkLengthOf(kernel, options.chunkLength, length);
-  const design = chooseDesign(recording, options.design, sequences, sizes);
+  const design = chooseDesign(recording, options.design, sizes);
   const chunk = design === 'loop' ? Math.min(largest, LOOP_CHUNK) : largest;
 
   // Every packed sequence has chunks of its own, so that up to one chunk each is not full (see ssd_chunk_cumsum).

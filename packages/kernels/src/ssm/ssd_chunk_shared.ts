@@ -5,9 +5,9 @@ import { tileColumns, tileRows } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
-import { maximumSize, multiplySize } from '../core/size.ts';
+import { loadChoice, maximumSize, multiplySize } from '../core/size.ts';
 import type { SsdSizes, SsdTensors, SsdTimeOptions } from './ssd.ts';
-import { hasSkipElements, loadChoice } from './ssd.ts';
+import { hasSkipElements } from './ssd.ts';
 
 /** Dtype that the operands of the matrix products may be rounded to: matrix units take f16. */
 export type SsdOperands = 'f32' | 'f16';

@@ -2,11 +2,10 @@ import { ssdScanLoopShader } from '../generated/ssm/ssd_scan_loop.ts';
 import { requireArgument } from '../core/checks.ts';
 import type { Recording } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
-import type { Size } from '../core/size.ts';
-import { addSize, maximumSize } from '../core/size.ts';
+import { addSize, loadChoice } from '../core/size.ts';
 import { joinRows } from './join_rows.ts';
 import type { SsdSizes } from './ssd.ts';
-import { gatePlace, loadChoice } from './ssd.ts';
+import { gatePlace } from './ssd.ts';
 import type { SsdScan } from './ssd_chunk_shared.ts';
 import { outputOverrides, recordScores } from './ssd_chunk_shared.ts';
 
@@ -18,22 +17,15 @@ const ROWS = 32;
 const LARGEST_STATE = 256;
 
 /**
- * Workgroups from which the chunks of a head run one after another: there must be enough of them to fill a GPU without
- * running chunks side by side. Infinity until it is measured.
- */
-const LOOP_WORKGROUPS = Infinity;
-
-/**
- * The design of a scan: what is asked for, else `force: { design }`, else `loop` where sequences and heads alone make
- * `LOOP_WORKGROUPS` workgroups.
+ * The design of a scan: what is asked for, else `force: { design }`, else `chunks`, which won at every shape that was
+ * measured (docs/kernels).
  *
  * @throws ArgumentError if there is no such design, or N is too large for it
  */
 export function chooseDesign(
   recording: Recording,
   given: string | undefined,
-  sequences: Size,
-  { heads, headDim, stateSize }: SsdSizes,
+  { stateSize }: SsdSizes,
 ): 'chunks' | 'loop' {
   const fits = stateSize <= LARGEST_STATE;
   requireArgument(
@@ -43,10 +35,7 @@ export function chooseDesign(
       : `ssdChunkScan: there is no design '${given}'.`,
     given === 'loop' ? "Use 'chunks'." : "Use 'chunks' or 'loop', or leave the choice to the library.",
   );
-  const design = given ?? recording.force['design'];
-  if (design === 'chunks' || !fits) return 'chunks';
-  const workgroups = maximumSize(sequences) * heads * Math.ceil(headDim / ROWS);
-  return design === 'loop' || workgroups >= LOOP_WORKGROUPS ? 'loop' : 'chunks';
+  return fits && (given ?? recording.force['design']) === 'loop' ? 'loop' : 'chunks';
 }
 
 /** Design `loop`: the scores beside the cumulative sums, then everything else in one dispatch. */

@@ -1,10 +1,10 @@
 import { ssdStepShader } from '../generated/ssm/ssd_step.ts';
-import { requireDtype, requireRank, requireShape } from '../core/checks.ts';
+import { requireDtype, requireRank, requireShape, requireWhole } from '../core/checks.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
-import { ceilDivSize, flatGrid, multiplySize } from '../core/size.ts';
+import { ceilDivSize, flatGrid, loadChoice, multiplySize } from '../core/size.ts';
 import type { SsdTensors, SsdTimeOptions } from './ssd.ts';
-import { gatePlace, hasSkipElements, loadChoice, requireSsd, requireWhole, timeLimits } from './ssd.ts';
+import { gatePlace, hasSkipElements, requireSsd, timeLimits } from './ssd.ts';
 import { joinRows } from './join_rows.ts';
 
 /**
