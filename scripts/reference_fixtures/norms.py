@@ -47,4 +47,9 @@ def make():
             expected = gated(x, z, weight, groups, eps, before, activation)
             name = f"{groups} groups, {activation}, {'norm' if before else 'gate'} first"
             cases.add(name, "gatedRmsNorm", {"x": x, "z": z, "weight": weight}, options, expected)
+    # The norm behind a layer, as Gemma 3 adds it to its residual stream.
+    options = {"rows": 3, "width": 10, "eps": eps, "weightOffset": 1}
+    x, stream, weight = draw(3, 10, scale=3), draw(3, 10), draw(10)
+    expected = stream + F.rms_norm(x, (10,), 1 + weight, eps)
+    cases.add("added", "rmsNorm", {"x": x, "weight": weight, "addTo": stream}, options, expected)
     cases.write()

@@ -1,5 +1,6 @@
-// y[r, i] = x[r, i] / sqrt(mean_i(x[r, i]^2) + eps) * (weight[i] + weightOffset); or of residual + x, kept in residual
-// Source: Zhang and Sennrich, arXiv 1910.07467, equation 4; the 1 + w form is Gemma's and Qwen3-Next's.
+// y[r, i] = x[r, i] / sqrt(mean_i(x[r, i]^2) + eps) * (weight[i] + weightOffset); or of residual + x, kept in residual;
+// or added to y
+// Source: Zhang and Sennrich, arXiv 1910.07467, equation 4; the 1 + w form is Gemma's and Qwen3-Next's, the sum Gemma 3's.
 // Work: one workgroup WORKGROUP_SIZE / LANES rows; a row's lanes keep it in registers between squares and scaling.
 // Workgroup memory: 1 KiB of partial sums, 0.25 KiB with subgroups.
 // Barriers: those of sumOverLanes; none where a row is no wider than a subgroup.
@@ -19,6 +20,7 @@ struct Params {
   xStride: u32,
   residualOffset: u32,
   residualStride: u32,
+  yOffset: u32,
   yStride: u32,
   eps: f32,
   weightOffset: f32,
@@ -26,6 +28,8 @@ struct Params {
 
 override HAS_WEIGHT: bool = true;
 override HAS_RESIDUAL: bool = false;
+// y is added to; otherwise it begins at 0.
+override ADDS: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (rows, width), rows xStride apart
@@ -34,7 +38,7 @@ override HAS_RESIDUAL: bool = false;
 @group(0) @binding(2) var<storage, read> weight: array<Element>;
 // (rows, width), rows residualStride apart: becomes residual + x
 @group(0) @binding(3) var<storage, read_write> residual: array<Element>;
-// (rows, width), rows yStride apart
+// (rows, width) from yOffset, rows yStride apart
 @group(0) @binding(4) var<storage, read_write> y: array<Element>;
 
 // An element of what is normalised; 0 where the row has none.
@@ -69,7 +73,12 @@ fn store(row: u32, i: u32, step: u32, width: u32, scaled: Element) {
   if (!hasElement(i, step, width)) { return; }
   var value = scaled;
   if (HAS_WEIGHT) { value *= weight[i] + params.weightOffset; }
-  y[row * params.yStride + i] = value;
+  var at = row * params.yStride + i;
+  if (ADDS) {
+    at += params.yOffset;
+    value += y[at];
+  }
+  y[at] = value;
 }
 
 fn storeFour(row: u32, lane: u32, step: u32, width: u32, value: Four, scale: f32) {

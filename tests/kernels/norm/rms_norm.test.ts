@@ -76,6 +76,59 @@ it.each(tiledCases(device))('rmsNorm by tiles %o', async ({ force, rows, width, 
   expectClose(y.data, reference({ x: x.data, weight: weight.data }, shape), TOLERANCE);
 });
 
+// Rows that fill no whole workgroup, kept in registers, and rows that are read again.
+const HELD = { lanes: 8, rows: 2, held: true };
+const PASSING = { lanes: 4, rows: 1, held: false };
+
+it.each(simdChoices(device).flatMap((simd) => ['vector', 'scalar'].map((access) => ({ ...simd, access }))))(
+  'rmsNorm adds to a stream %o',
+  async (force) => {
+    const random = new Random(77);
+    for (const [rows, elements, tile] of [
+      [5, 16, HELD],
+      [5, 13, HELD],
+      [3, 35, PASSING],
+    ] as const) {
+      const width = force.access === 'vector' ? 4 * elements : elements;
+      const x = normalTensor(random, [rows, width], 3);
+      const weight = normalTensor(random, [width]);
+      const addTo = normalTensor(random, [rows, width]);
+      const y = await run(device, rmsNorm, { x, weight, addTo }, { weightOffset: 1, tile }, { force, executor });
+      const inputs = { x: x.data, weight: weight.data, addTo: addTo.data };
+      expectClose(y.data, reference(inputs, { rows, width, eps: 1e-5, weightOffset: 1 }), TOLERANCE);
+    }
+  },
+);
+
+it.each([
+  [40, 'vector'],
+  [42, 'scalar'],
+] as const)('adds to columns from %i on: %s', async (start, access) => {
+  const [rows, width] = [3, 36];
+  const random = new Random(start);
+  const x = normalTensor(random, [rows, width], 3);
+  const stream = normalTensor(random, [rows, 100]);
+  const recorded: Recording[] = [];
+  const kernel = (recording: Recording, inputs: { x: TensorRef; stream: TensorRef }): { stream: TensorRef } => {
+    const addTo = columns(inputs.stream, start, start + width);
+    expect(rmsNorm(recording, { x: inputs.x, addTo })).toBe(addTo);
+    recorded.push(recording);
+    return { stream: inputs.stream };
+  };
+  const result = await run(device, kernel, { x, stream }, undefined, { executor });
+  const [dispatch] = recorded.flatMap(({ dispatches }) => dispatches);
+  expect(dispatch?.shader.variants[dispatch.variant]?.choices['access']).toBe(access);
+  const y = reference({ x: x.data }, { rows, width, eps: 1e-5 });
+  const inside = (i: number): boolean => i % 100 >= start && i % 100 < start + width;
+  const expected = stream.data.map(
+    (value, i) => value + (inside(i) ? (y[Math.floor(i / 100) * width + (i % 100) - start] ?? NaN) : 0),
+  );
+  expectClose(result.stream.data, expected, TOLERANCE);
+  // What lies beside the columns keeps its bits.
+  const beside = (data: Float32Array): Float32Array => data.filter((_, i) => !inside(i));
+  expectSameBits(beside(result.stream.data as Float32Array), beside(stream.data));
+});
+
 it.each([
   [40, 'vector'],
   [42, 'scalar'],
@@ -151,6 +204,12 @@ it('refuses weights, residuals and eps that do not fit', async () => {
     run(device, rmsNorm, { x, ...inputs }, options);
   await expect(attempt({ weight: normalTensor(random, [9]) })).rejects.toThrow(ShapeError);
   await expect(attempt({ residual: normalTensor(random, [2, 9]) })).rejects.toThrow(ShapeError);
+  await expect(attempt({ addTo: normalTensor(random, [1, 8]) })).rejects.toThrow(ShapeError);
+  const streams = { residual: normalTensor(random, [2, 8]), addTo: normalTensor(random, [2, 8]) };
+  await expect(attempt(streams)).rejects.toThrow(ArgumentError);
+  const same = (recording: Recording, inputs: { x: TensorRef }): TensorRef =>
+    rmsNorm(recording, { x: inputs.x, addTo: inputs.x });
+  await expect(run(device, same, { x }, undefined)).rejects.toThrow(ShapeError);
   await expect(attempt({ x: { data: new Uint32Array(16), shape: [2, 8], dtype: 'u32' } })).rejects.toThrow(ShapeError);
   await expect(attempt({}, { eps: -1 })).rejects.toThrow(ArgumentError);
   await expect(attempt({}, { eps: NaN })).rejects.toThrow(ArgumentError);

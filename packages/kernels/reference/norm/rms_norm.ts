@@ -7,6 +7,8 @@ export interface RmsNormInputs {
   readonly weight?: Numbers | undefined;
   /** (rows, width), added to x first */
   readonly residual?: Numbers | undefined;
+  /** (rows, width), added to the result */
+  readonly addTo?: Numbers | undefined;
 }
 
 export interface RmsNormOptions {
@@ -18,9 +20,9 @@ export interface RmsNormOptions {
 }
 
 /**
- * y = u / sqrt(mean(u^2) + eps) * (weight + weightOffset), u = x or residual + x, each row by itself.
+ * y = addTo + u / sqrt(mean(u^2) + eps) * (weight + weightOffset), u = x or residual + x, each row by itself.
  *
- * Shapes: x, residual and y (rows, width), weight (width). Source: `torch.nn.functional.rms_norm`; without a weight its factor
+ * Shapes: x, residual, addTo and y (rows, width), weight (width). Source: `torch.nn.functional.rms_norm`; without a weight its factor
  * is 1 whatever the offset.
  */
 export function rmsNorm(inputs: RmsNormInputs, options: RmsNormOptions): Float64Array {
@@ -28,6 +30,7 @@ export function rmsNorm(inputs: RmsNormInputs, options: RmsNormOptions): Float64
   const x = float64('x', inputs.x, rows, width);
   const weight = optionalFloat64('weight', inputs.weight, width);
   const residual = optionalFloat64('residual', inputs.residual, rows, width);
+  const addTo = optionalFloat64('addTo', inputs.addTo, rows, width);
   if (residual !== undefined) for (let i = 0; i < rows * width; i++) x.add(i, residual.at(i));
   const y = zeros(rows * width);
   for (let row = 0; row < rows; row++) {
@@ -36,7 +39,7 @@ export function rmsNorm(inputs: RmsNormInputs, options: RmsNormOptions): Float64
     const inverse = 1 / Math.sqrt(squares / width + eps);
     for (let i = 0; i < width; i++) {
       const factor = weight === undefined ? 1 : weight.at(i) + weightOffset;
-      y.set(row * width + i, x.at(row * width + i) * inverse * factor);
+      y.set(row * width + i, (addTo?.at(row * width + i) ?? 0) + x.at(row * width + i) * inverse * factor);
     }
   }
   return y.values;
