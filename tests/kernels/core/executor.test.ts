@@ -179,19 +179,22 @@ describe('bind', () => {
 });
 
 describe('pipelines', () => {
-  it('are shared by equal dispatches, also of other recordings', async () => {
+  it('are shared by equal dispatches, also of other recordings and executors', async () => {
     using executor = new Executor(device);
+    using other = new Executor(device);
+    device.pipelines.clear();
     const recording = new Recording(device.capabilities, BASELINE);
     const x = recording.external('x', 'f32', [COUNT]);
     for (let i = 0; i < 4; i++) affine(recording, x, { factor: i });
     const watched = watch();
     await executor.compile(recording);
     await executor.compile(recording);
-    expect(executor.pipelineCount).toBe(1);
+    await other.compile(recording);
+    expect(device.pipelines.size).toBe(1);
     expect(watched.pipelines).toHaveBeenCalledTimes(1);
     affine(recording, x, { bias: 1 });
     await executor.compile(recording);
-    expect(executor.pipelineCount).toBe(2);
+    expect(device.pipelines.size).toBe(2);
     recording.dispatch(affineShader, {
       bindings: { x, y: recording.scratch('y', 'f32', [COUNT]) },
       params: { count: COUNT, factor: 1, shift: 0 },
@@ -200,7 +203,7 @@ describe('pipelines', () => {
       workgroups: [4],
     });
     await executor.compile(recording);
-    expect(executor.pipelineCount).toBe(3);
+    expect(device.pipelines.size).toBe(3);
   });
 
   it('that do not compile are a ShaderError with the place, and nothing stays behind', async () => {
@@ -222,10 +225,11 @@ describe('pipelines', () => {
         workgroups: [2],
       });
     record(broken);
+    const before = device.pipelines.size;
     const failure = await executor.compile(recording).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(ShaderError);
     expect(String(failure)).toMatch(/probe\/broken .*"baseline".*\d+:\d+ .*unresolved value 'z'/s);
-    expect(executor.pipelineCount).toBe(0);
+    expect(device.pipelines.size).toBe(before);
     await device.idle();
     device.check();
   });

@@ -3,6 +3,7 @@ import { offeredLimits, probeCapabilities, USED_FEATURES } from './capabilities.
 import type { Dtype } from './dtype.ts';
 import { valuesPerWord } from './dtype.ts';
 import { DeviceLostError, OutOfMemoryError, ShaderError, ShapeError, WebGPUUnavailableError } from './errors.ts';
+import { PipelineCache } from './pipelines.ts';
 import type { HostTensor, Tensor } from './tensor.ts';
 import { tensorBytes } from './tensor.ts';
 
@@ -27,6 +28,8 @@ export interface DeviceLoss {
 export class Device {
   readonly gpu: GPUDevice;
   readonly capabilities: Capabilities;
+  /** Compiled pipelines, which everything that runs on this device shares. */
+  readonly pipelines: PipelineCache;
   /** Resolves when the device is lost, also by `dispose`. Never rejects. */
   readonly lost: Promise<DeviceLoss>;
   #loss: DeviceLoss | undefined;
@@ -43,6 +46,7 @@ export class Device {
     this.instance = owner;
     this.#owned = owner !== undefined;
     this.capabilities = probeCapabilities(info, gpu);
+    this.pipelines = new PipelineCache(gpu, () => this.check());
     const disposed = new Promise<DeviceLoss>((resolve) => {
       this.#end = resolve;
     });
@@ -261,6 +265,7 @@ export class Device {
     for (const buffer of this.#buffers) buffer.destroy();
     this.#buffers.clear();
     this.#allocatedBytes = 0;
+    this.pipelines.clear();
     if (this.#owned) this.gpu.destroy();
   }
 

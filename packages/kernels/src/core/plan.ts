@@ -4,7 +4,6 @@ import { storagePlanes } from './dtype.ts';
 import { ArgumentError, ShapeError } from './errors.ts';
 import { storageRefBytes } from './liveness.ts';
 import type { Recording, StorageRef, TensorRef } from './recording.ts';
-import type { Shader } from './shader.ts';
 import type { SizeValues } from './size.ts';
 import { evaluateSize, maximumSize } from './size.ts';
 import type { Tensor } from './tensor.ts';
@@ -15,8 +14,6 @@ const UNIFORM_ALIGNMENT = 256;
 /** What a plan needs of the executor that made it. */
 export interface PlanOwner {
   readonly device: Device;
-  /** Layout of a shader's bindings. */
-  layoutOf(shader: Shader): { readonly layout: GPUBindGroupLayout };
   /** Forgets a plan that is disposed. */
   release(plan: Plan): void;
 }
@@ -125,7 +122,7 @@ export class Plan {
       }
       bound.set(ref.storage.id, tensor);
     }
-    const gpu = this.owner.device.gpu;
+    const { gpu, pipelines } = this.owner.device;
     const groups = this.recording.dispatches.map((dispatch, index) => {
       const { shader } = dispatch;
       const entries: GPUBindGroupEntry[] = shader.bindings.map((binding, at) => ({
@@ -139,7 +136,7 @@ export class Plan {
           resource: { buffer: this.#params, offset: slot.offset, size: slot.size },
         });
       }
-      return gpu.createBindGroup({ label: dispatch.label, layout: this.owner.layoutOf(shader).layout, entries });
+      return gpu.createBindGroup({ label: dispatch.label, layout: pipelines.layoutOf(shader).layout, entries });
     });
     return new BoundPlan(this, groups);
   }
