@@ -1,4 +1,5 @@
 import type { Model } from '@mambalab/models';
+import { blockCounts } from '@mambalab/models';
 import { formatBytes, formatRate, formatTime } from './format.ts';
 import type { Rows } from './page.ts';
 
@@ -62,14 +63,8 @@ export function deviceRows(model: Model | undefined): Rows {
   ];
 }
 
-const KINDS = { mamba2: 'Mamba-2', attention: 'attention', mlp: 'feed-forward' };
-
 /** `nemotron_h: 6 Mamba-2, 7 feed-forward, 1 attention, width 192` */
 export function describeModel({ spec }: Model): string {
-  const counts = new Map<string, number>();
-  for (const { kind } of spec.layers.flatMap(({ blocks }) => blocks)) {
-    counts.set(KINDS[kind], (counts.get(KINDS[kind]) ?? 0) + 1);
-  }
-  const layers = [...counts].map(([kind, count]) => `${count} ${kind}`);
+  const layers = [...blockCounts(spec)].map(([word, count]) => `${count} ${word}`);
   return `${spec.family}: ${layers.join(', ')}, width ${spec.hiddenSize}`;
 }

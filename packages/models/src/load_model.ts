@@ -21,7 +21,7 @@ import { createTokenizer } from './text/tokenizer.ts';
 import type { Checkpoint } from './weights/folder.ts';
 import { openCheckpoint } from './weights/folder.ts';
 import type { PlannedWeight, WeightDtype } from './weights/plan.ts';
-import { planWeights } from './weights/plan.ts';
+import { planWeights, splitTables } from './weights/plan.ts';
 import { randomWeights } from './weights/random_weights.ts';
 import type { Folder } from './weights/source.ts';
 import { plannedBytes, uploadWeights } from './weights/upload.ts';
@@ -44,6 +44,8 @@ export interface LoadOptions {
   readonly cacheDtype?: CacheDtype;
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
+  /** Bytes of the largest tensor in one binding; what the device allows when absent, and never more. */
+  readonly largestBinding?: number;
   /** Shader variants to force, for tests and measurements, such as `{ simd: 'baseline' }`. */
   readonly force?: ForcedChoices;
 }
@@ -61,7 +63,7 @@ export interface LoadPlatform<Source> {
   requestDevice(): Promise<Device>;
 }
 
-const DTYPES: readonly WeightDtype[] = ['auto', 'f32', 'f16', 'bf16'];
+const DTYPES: readonly WeightDtype[] = ['auto', 'f32', 'f16', 'bf16', 'q8', 'q4'];
 
 /** Loads a model from a source that the platform can open. */
 export async function loadFrom<Source>(
@@ -108,17 +110,18 @@ async function build<Source>(
   let weights: Map<string, Tensor> | undefined;
   let runtime: ModelRuntime | undefined;
   try {
-    const totalBytes = plannedBytes(plan, checkpoint.source);
+    const fitted = splitTables(plan, largestBinding(device, options.largestBinding));
+    const totalBytes = plannedBytes(fitted, checkpoint.source);
     const report = (phase: LoadProgress['phase'], loadedBytes: number): void =>
       options.onProgress?.({ phase, loadedBytes, totalBytes });
-    weights = await uploadWeights(device, plan, checkpoint.source, {
+    weights = await uploadWeights(device, fitted, checkpoint.source, {
       signal: options.signal,
       onBytes: (loaded) => report('upload', loaded),
     });
     const made = new ModelRuntime({
       device,
       spec: parsed.spec,
-      weightSpecs: plan.map(({ spec }) => spec),
+      weightSpecs: fitted.map(({ spec }) => spec),
       weights,
       cacheDtype,
       contextLength,
@@ -165,6 +168,8 @@ export interface RandomModelOptions {
   readonly seed?: number;
   readonly contextLength?: number;
   readonly cacheDtype?: CacheDtype;
+  /** As in {@link LoadOptions}. */
+  readonly largestBinding?: number;
   readonly force?: ForcedChoices;
 }
 
@@ -175,10 +180,11 @@ export interface RandomModelOptions {
 export async function createRandomModel(config: unknown, options: RandomModelOptions): Promise<Model> {
   const parsed = parseConfig(config);
   const { device, dtype } = options;
-  const plan = weightsOf(parsed).map((spec): PlannedWeight => ({
+  const stored = weightsOf(parsed).map((spec): PlannedWeight => ({
     spec,
     dtype: spec.kind === 'matrix' ? dtype : 'f32',
   }));
+  const plan = splitTables(stored, largestBinding(device, options.largestBinding));
   const runtime = new ModelRuntime({
     device,
     spec: parsed.spec,
@@ -226,6 +232,11 @@ function checkKernels({ spec }: ParsedModel, plan: readonly PlannedWeight[], cac
       { cause },
     );
   }
+}
+
+function largestBinding(device: Device, asked: number = Infinity): number {
+  const { maxStorageBufferBindingSize, maxBufferSize } = device.gpu.limits;
+  return Math.min(asked, maxStorageBufferBindingSize, maxBufferSize);
 }
 
 /** Exact weights get exact caches; packed weights get caches of half the size. */

@@ -28,18 +28,24 @@ export { cacheBytesPerToken, stateBytesOf, stateTensors } from './graph/names.ts
 export type { CacheDtype, StateTensor } from './graph/names.ts';
 export { createRandomModel } from './load_model.ts';
 export type { CheckpointEntry, LoadOptions, LoadProgress, RandomModelOptions } from './load_model.ts';
+export { blockCounts, layerPattern } from './spec/block_kinds.ts';
 export type {
   AttentionSpec,
   BlockSpec,
+  GatedDeltaSpec,
   LayerSpec,
   Mamba2Spec,
+  MambaSpec,
   MlpSpec,
   ModelSpec,
+  MoeSpec,
   NormSpec,
   RotaryScaling,
   RotarySpec,
+  SharedBlockSpec,
+  ShortConvSpec,
 } from './spec/model_spec.ts';
-export { weightsOf } from './spec/weight_spec.ts';
+export { parameterCount, weightsOf } from './spec/weight_spec.ts';
 export type { ParsedModel, WeightSpec } from './spec/weight_spec.ts';
 export type { ChatMessage, ChatTemplate } from './text/chat_template.ts';
 export type { Detokenizer } from './text/detokenizer.ts';

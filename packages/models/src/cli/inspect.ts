@@ -1,6 +1,6 @@
 import { openFolder } from '../node.ts';
-import { cacheBytesPerToken, parseConfig, stateBytesOf, weightsOf } from '../surface.ts';
-import type { ModelSpec } from '../surface.ts';
+import { cacheBytesPerToken, parameterCount, parseConfig, stateBytesOf } from '../surface.ts';
+import { BLOCK_KINDS, layerPattern } from '../spec/block_kinds.ts';
 import { openCheckpoint } from '../weights/folder.ts';
 import { formatBytes } from './terminal.ts';
 
@@ -10,14 +10,12 @@ export async function inspect(path: string, flags: { readonly json?: boolean }):
   try {
     const parsed = parseConfig(checkpoint.config);
     const { spec } = parsed;
-    const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
-    const parameters = weightsOf(parsed).reduce((sum, { shape }) => sum + count(shape), 0);
     const facts = {
       family: spec.family,
       layers: layerPattern(spec),
       hiddenSize: spec.hiddenSize,
       vocabSize: spec.vocabSize,
-      parameters,
+      parameters: parameterCount(parsed),
       contextLength: spec.contextLength ?? null,
       stateBytes: stateBytesOf(spec),
       kvBytesPerToken: cacheBytesPerToken(spec, 'f16'),
@@ -29,7 +27,7 @@ export async function inspect(path: string, flags: { readonly json?: boolean }):
     }
     const lines = [
       `family          ${facts.family}`,
-      `layers          ${facts.layers} (M Mamba-2, * attention, - feed-forward)`,
+      `layers          ${facts.layers} (${legend(facts.layers)})`,
       `width           ${facts.hiddenSize}`,
       `vocabulary      ${facts.vocabSize}`,
       `parameters      ${facts.parameters.toLocaleString('en')}`,
@@ -44,8 +42,10 @@ export async function inspect(path: string, flags: { readonly json?: boolean }):
   }
 }
 
-const LETTERS = { mamba2: 'M', attention: '*', mlp: '-' } as const;
-
-function layerPattern(spec: ModelSpec): string {
-  return spec.layers.map(({ blocks }) => blocks.map(({ kind }) => LETTERS[kind]).join('')).join('');
+/** What the letters of a pattern mean. */
+function legend(pattern: string): string {
+  return Object.values(BLOCK_KINDS)
+    .filter(({ letter }) => pattern.includes(letter))
+    .map(({ letter, word }) => `${letter} ${word}`)
+    .join(', ');
 }

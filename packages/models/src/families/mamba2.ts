@@ -1,9 +1,10 @@
 import type { ConfigReader } from '../spec/config.ts';
-import type { LayerSpec, Mamba2Spec } from '../spec/model_spec.ts';
-import type { BlockNames, ParsedModel } from '../spec/weight_spec.ts';
+import type { LayerSpec, Mamba2Spec, NormSpec } from '../spec/model_spec.ts';
+import type { ParsedModel } from '../spec/weight_spec.ts';
+import type { Mamba2Names } from '../spec/weights/mamba2.ts';
 
 /** Tensor names of a Mamba-2 mixer, the same in every family that has one. */
-export function mamba2Names(prefix: string): BlockNames {
+export function mamba2Names(prefix: string): Mamba2Names {
   return {
     kind: 'mamba2',
     inProjection: `${prefix}.in_proj`,
@@ -34,11 +35,13 @@ export function parseMamba2(config: ConfigReader): ParsedModel {
     convWidth: config.size('conv_kernel', 4),
     convBias: config.boolean('use_conv_bias', true),
     projectionBias: config.boolean('use_bias', false),
+    gate: 'gateFirst',
     normGroups: 1,
     normEps: eps,
     dtLimits: [lowest, highest],
   };
-  const layer: LayerSpec = { norm: { kind: 'rms', eps, weightOffset: 0 }, blocks: [block] };
+  const norm: NormSpec = { kind: 'rms', eps, weightOffset: 0 };
+  const layer: LayerSpec = { norms: [norm], blocks: [block] };
   const count = config.size('num_hidden_layers');
   return {
     spec: {
@@ -46,7 +49,7 @@ export function parseMamba2(config: ConfigReader): ParsedModel {
       vocabSize: config.size('vocab_size'),
       hiddenSize,
       layers: Array.from({ length: count }, () => layer),
-      finalNorm: layer.norm,
+      finalNorm: norm,
       tiedEmbeddings: config.boolean('tie_word_embeddings', false),
       eosTokens: config.tokens('eos_token_id'),
     },
@@ -55,7 +58,7 @@ export function parseMamba2(config: ConfigReader): ParsedModel {
       finalNorm: 'backbone.norm_f',
       head: 'lm_head',
       layers: Array.from({ length: count }, (_, index) => ({
-        norm: `backbone.layers.${index}.norm`,
+        norms: [`backbone.layers.${index}.norm`],
         blocks: [mamba2Names(`backbone.layers.${index}.mixer`)],
       })),
       ignored: [],

@@ -1,9 +1,9 @@
-import { UnsupportedModelError } from '@mambalab/kernels';
 import type { ConfigReader } from '../spec/config.ts';
 import { readActivation } from '../spec/config.ts';
 import type { BlockSpec, NormSpec } from '../spec/model_spec.ts';
 import type { BlockNames, ParsedModel } from '../spec/weight_spec.ts';
 import { mamba2Names } from './mamba2.ts';
+import { attentionNames, readHeads, readLayerKinds } from './transformer.ts';
 
 type LayerKind = 'mamba2' | 'attention' | 'mlp';
 
@@ -43,26 +43,20 @@ export function parseNemotronH(config: ConfigReader): ParsedModel {
           convWidth: config.size('conv_kernel', 4),
           convBias: config.boolean('use_conv_bias', true),
           projectionBias: config.boolean('use_bias', config.boolean('mamba_proj_bias', false)),
+          gate: 'gateFirst',
           normGroups: groups,
           normEps: eps,
           dtLimits: [0, Infinity],
         };
-      case 'attention': {
-        const heads = config.size('num_attention_heads');
-        return {
-          kind,
-          heads,
-          kvHeads: config.size('num_key_value_heads', heads),
-          headDim: config.size('head_dim', Math.floor(hiddenSize / heads)),
-          projectionBias: false,
-        };
-      }
+      case 'attention':
+        return { kind, ...readHeads(config), qkvBias: false, outputBias: false };
       case 'mlp':
         return {
           kind,
           intermediateSize: config.size('intermediate_size'),
           activation: readActivation(config, 'mlp_hidden_act', 'relu2'),
           gated: false,
+          bias: false,
         };
     }
   };
@@ -72,7 +66,7 @@ export function parseNemotronH(config: ConfigReader): ParsedModel {
       family: 'nemotron_h',
       vocabSize: config.size('vocab_size'),
       hiddenSize,
-      layers: kinds.map((kind) => ({ norm, blocks: [blockOf(kind)] })),
+      layers: kinds.map((kind) => ({ norms: [norm], blocks: [blockOf(kind)] })),
       finalNorm: norm,
       tiedEmbeddings: config.boolean('tie_word_embeddings', false),
       // Without attention nothing bounds the context, whatever the configuration says of positions.
@@ -84,7 +78,7 @@ export function parseNemotronH(config: ConfigReader): ParsedModel {
       finalNorm: 'backbone.norm_f',
       head: 'lm_head',
       layers: kinds.map((kind, index) => ({
-        norm: `backbone.layers.${index}.norm`,
+        norms: [`backbone.layers.${index}.norm`],
         blocks: [blockNames(kind, `backbone.layers.${index}.mixer`)],
       })),
       ignored: [],
@@ -97,13 +91,7 @@ function blockNames(kind: LayerKind, prefix: string): BlockNames {
     case 'mamba2':
       return mamba2Names(prefix);
     case 'attention':
-      return {
-        kind,
-        query: `${prefix}.q_proj`,
-        key: `${prefix}.k_proj`,
-        value: `${prefix}.v_proj`,
-        output: `${prefix}.o_proj`,
-      };
+      return attentionNames(prefix);
     case 'mlp':
       return { kind, up: `${prefix}.up_proj`, down: `${prefix}.down_proj` };
   }
@@ -111,24 +99,9 @@ function blockNames(kind: LayerKind, prefix: string): BlockNames {
 
 /** The kind of every layer, from `layers_block_type` (old and new words) or `hybrid_override_pattern` (letters). */
 function layerKinds(config: ConfigReader): readonly LayerKind[] {
-  const words = config.strings('layers_block_type');
-  const field = words === undefined ? 'hybrid_override_pattern' : 'layers_block_type';
-  const symbols = words ?? [...config.string('hybrid_override_pattern')];
-  const table = words === undefined ? LETTERS : WORDS;
-  const kinds = symbols.map((symbol, index) => {
-    const kind = Object.hasOwn(table, symbol) ? table[symbol] : undefined;
-    if (kind !== undefined) return kind;
-    throw new UnsupportedModelError(
-      `config.json: layer ${index} of '${field}' is of kind '${symbol}', which this version does not run.`,
-      `Supported are: ${Object.keys(table).join(' ')}.`,
-    );
-  });
-  const declared = config.optionalSize('num_hidden_layers');
-  if (kinds.length === 0 || (declared !== undefined && declared !== kinds.length)) {
-    throw new UnsupportedModelError(
-      `config.json: '${field}' names ${kinds.length} layers and 'num_hidden_layers' is ${declared ?? 'absent'}.`,
-      'Both must agree.',
-    );
-  }
-  return kinds;
+  return (
+    readLayerKinds(config, 'layers_block_type', WORDS) ??
+    readLayerKinds(config, 'hybrid_override_pattern', LETTERS, [...config.string('hybrid_override_pattern')]) ??
+    []
+  );
 }

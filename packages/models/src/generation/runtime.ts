@@ -4,7 +4,7 @@ import type { BuildOptions, PrefillHead } from '../graph/build.ts';
 import { buildDecode, buildPrefill, buildSample } from '../graph/build.ts';
 import type { CacheDtype } from '../graph/names.ts';
 import { hasAttention, rotaryTables } from '../graph/names.ts';
-import type { ModelSpec } from '../spec/model_spec.ts';
+import type { ModelSpec, RotaryScaling, RotarySpec } from '../spec/model_spec.ts';
 import type { WeightSpec } from '../spec/weight_spec.ts';
 
 /** Longest chunk of a prompt that one pass processes; longer prompts take several passes, with flat memory. */
@@ -52,10 +52,11 @@ export class ModelRuntime {
     this.#force = settings.force;
     this.#tables = new Map(
       [...rotaryTables(settings.spec)].map(([name, rotary]) => {
+        const scaling = scalingFor(rotary, settings.contextLength);
         const data = ropeInverseFrequencies({
           theta: rotary.theta,
           rotaryDim: rotary.dim,
-          ...(rotary.scaling && { scaling: rotary.scaling }),
+          ...(scaling && { scaling }),
         });
         return [name, settings.device.upload(name, { data, dtype: 'f32', shape: [data.length] })];
       }),
@@ -128,4 +129,10 @@ export class ModelRuntime {
     plan.catch(() => this.#plans.delete(key));
     return plan;
   }
+}
+
+/** Scalings that depend on the context's length take the one that the model is loaded for. */
+function scalingFor({ scaling }: RotarySpec, contextLength: number): RotaryScaling | undefined {
+  if (scaling === undefined || !('contextLength' in scaling) || !Number.isFinite(contextLength)) return scaling;
+  return { ...scaling, contextLength };
 }

@@ -1,6 +1,20 @@
 import type { Capabilities, ForcedChoices, Size, TensorRef } from '@mambalab/kernels';
-import { advance, embed, linear, namedSize, Recording, rowsOf, sample, subtractSize } from '@mambalab/kernels';
-import { addBlock } from './blocks.ts';
+import {
+  advance,
+  applyGate,
+  columns,
+  embed,
+  linear,
+  namedSize,
+  Recording,
+  rowsOf,
+  sample,
+  subtractSize,
+} from '@mambalab/kernels';
+import type { LayerSpec } from '../spec/model_spec.ts';
+import { normName } from '../spec/weight_spec.ts';
+import { addBlock } from './blocks/index.ts';
+import { addSharedBlock } from './blocks/shared_block.ts';
 import type { GraphOptions } from './context.ts';
 import { GraphContext, NormalizedInput } from './context.ts';
 
@@ -62,27 +76,104 @@ export function buildSample(options: BuildOptions): Recording {
 const lastRow = (length: Size): Size => subtractSize(length, 1);
 
 function addLayers(context: GraphContext, tokens: TensorRef): TensorRef {
-  const { recording } = context;
   const { spec } = context.options;
-  const hidden = embed(recording, { table: context.weight('embedding'), tokens }, {});
+  const hidden = addEmbedding(context, tokens);
+  const wide = spec.sharedBlocks === undefined ? undefined : new WideInput(context, hidden);
   for (const [index, layer] of spec.layers.entries()) {
-    recording.scope(`layers.${index}`, () => {
-      const weight = context.weight(`layers.${index}.norm`);
-      const input = new NormalizedInput(context, hidden, layer.norm, weight, layer.blocks.length);
-      for (const [at, block] of layer.blocks.entries())
-        addBlock(context, `layers.${index}.${at}`, block, input, hidden);
-    });
+    context.recording.scope(`layers.${index}`, () => addLayer(context, index, layer, hidden, wide));
   }
   return hidden;
 }
 
+function addLayer(
+  context: GraphContext,
+  index: number,
+  layer: LayerSpec,
+  hidden: TensorRef,
+  wide: WideInput | undefined,
+): void {
+  const { norms, blocks, postNorm, sharedBlock } = layer;
+  const shared = sharedBlock === undefined ? undefined : context.options.spec.sharedBlocks?.[sharedBlock];
+  let x = hidden;
+  if (shared !== undefined && sharedBlock !== undefined && wide !== undefined) {
+    const t = addSharedBlock(context, sharedBlock, `layers.${index}.shared`, shared, wide.around(hidden));
+    x = applyGate(context.recording, { x: t, addend: hidden });
+  }
+  // Blocks side by side read the stream before any of them adds to it.
+  const inputs = (norms.length === 0 ? [undefined] : norms).map((norm, at) => {
+    const named = norm === undefined ? undefined : { spec: norm, name: normName(index, norms.length, at) };
+    return new NormalizedInput(context, x, named, blocks.length > 1);
+  });
+  for (const [at, spec] of blocks.entries()) {
+    const input = inputs[Math.min(at, inputs.length - 1)];
+    if (input === undefined) throw new RangeError(`Layer ${index} has no input.`);
+    const name = `layers.${index}.${at}`;
+    const output = addBlock({ context, name, spec, input, residual: postNorm === undefined ? hidden : undefined });
+    if (postNorm !== undefined) context.normalize(output, postNorm, `layers.${index}.postNorm`, hidden);
+  }
+}
+
+/** The residual stream beside the embeddings of the tokens, (rows, 2 D): what shared blocks read. */
+class WideInput {
+  readonly #context: GraphContext;
+  readonly #tensor: TensorRef;
+  readonly #width: number;
+
+  constructor(context: GraphContext, embedded: TensorRef) {
+    this.#context = context;
+    this.#width = context.options.spec.hiddenSize;
+    this.#tensor = context.recording.scratch('wide', 'f32', [embedded.shape[0] ?? 0, 2 * this.#width]);
+    this.#copy(embedded, this.#width);
+  }
+
+  around(hidden: TensorRef): TensorRef {
+    this.#copy(hidden, 0);
+    return this.#tensor;
+  }
+
+  #copy(x: TensorRef, first: number): void {
+    applyGate(this.#context.recording, { x, out: columns(this.#tensor, first, first + this.#width) });
+  }
+}
+
+/** Embeddings of the tokens (rows, D), each from the part of the table that holds it. */
+function addEmbedding(context: GraphContext, tokens: TensorRef): TensorRef {
+  const { recording } = context;
+  const { embeddingScale, learnedPositions } = context.options.spec;
+  const positions = learnedPositions === undefined ? {} : learnedPositionsOf(context);
+  let y: TensorRef | undefined;
+  for (const { table, first } of context.table('embedding')) {
+    y = embed(
+      recording,
+      { table, tokens, ...positions, ...(y && { out: y }) },
+      { ...(embeddingScale !== undefined && { scale: embeddingScale }), firstToken: first },
+    );
+  }
+  if (y === undefined) throw new RangeError('The model has no embedding.');
+  return y;
+}
+
+/** What adds the learned embeddings of positions to those of tokens. */
+function learnedPositionsOf(context: GraphContext): { readonly positions: TensorRef; readonly position: TensorRef } {
+  return { positions: context.weight('positions'), position: context.position() };
+}
+
 function addHead(context: GraphContext, hidden: TensorRef, out: TensorRef | undefined): TensorRef {
   const { spec } = context.options;
-  return context.recording.scope('head', () => {
-    const input = new NormalizedInput(context, hidden, spec.finalNorm, context.weight('finalNorm'));
-    const weight = context.weight(spec.tiedEmbeddings ? 'embedding' : 'head');
+  const { recording } = context;
+  return recording.scope('head', () => {
+    const parts = context.table(spec.tiedEmbeddings ? 'embedding' : 'head');
+    const input = new NormalizedInput(context, hidden, { spec: spec.finalNorm, name: 'finalNorm' }, parts.length > 1);
     const { inputs, options } = input.forProjection();
-    return linear(context.recording, { ...inputs, weight, ...(out && { out }) }, options);
+    const scaled = { ...options, ...(spec.logitScale !== undefined && { scale: spec.logitScale }) };
+    const [whole, ...others] = parts;
+    if (whole === undefined) throw new RangeError('The model has no head.');
+    if (others.length === 0) return linear(recording, { ...inputs, weight: whole.table, ...(out && { out }) }, scaled);
+    const logits = out ?? recording.scratch('logits', 'f32', [hidden.shape[0] ?? 0, spec.vocabSize]);
+    for (const { table, first, count } of parts) {
+      linear(recording, { ...inputs, weight: table, out: columns(logits, first, first + count) }, scaled);
+    }
+    return logits;
   });
 }
 

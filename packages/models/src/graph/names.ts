@@ -1,7 +1,7 @@
 import type { Dtype } from '@mambalab/kernels';
 import { matrixRowStride } from '@mambalab/kernels';
 import type { ModelSpec, RotarySpec } from '../spec/model_spec.ts';
-import { blocksOf, mamba2Widths } from '../spec/model_spec.ts';
+import { blocksOf, gatedDeltaWidths, mamba2Widths } from '../spec/model_spec.ts';
 
 /** A tensor that belongs to one sequence: what decoding remembers. */
 export interface StateTensor {
@@ -15,39 +15,50 @@ export interface StateTensor {
 export type CacheDtype = 'f32' | 'f16';
 
 /**
- * The state tensors of a model for `batch` sequences: for each Mamba-2 block the last inputs of its convolution
- * (B, K - 1, channels) and its SSM state (B, H, P, N); for each attention block its caches (B, T, Hkv, P).
+ * The state tensors of a model for `batch` sequences. Every convolution keeps its last inputs (B, K - 1, channels). A
+ * Mamba-2 block has an SSM state (B, H, P, N), a Mamba block (B, E, N), a gated delta net (B, Hv, K, V); attention has
+ * caches (B, T, Hkv, P), one pair for each use of a shared block.
  *
  * @param capacity T: tokens that the caches have room for
  */
 export function stateTensors(spec: ModelSpec, batch: number, capacity: number, cacheDtype: CacheDtype): StateTensor[] {
-  const tensors: StateTensor[] = [];
-  for (const { name, block } of blocksOf(spec)) {
-    if (block.kind === 'mamba2') {
-      const { conv } = mamba2Widths(block);
-      tensors.push(
-        { name: `${name}.conv`, kind: 'state', dtype: 'f32', shape: [batch, block.convWidth - 1, conv] },
-        {
-          name: `${name}.ssm`,
-          kind: 'state',
-          dtype: 'f32',
-          shape: [batch, block.heads, block.headDim, block.stateSize],
-        },
-      );
-    } else if (block.kind === 'attention') {
-      const shape = [batch, capacity, block.kvHeads, block.headDim];
-      tensors.push(
-        { name: `${name}.keys`, kind: 'cache', dtype: cacheDtype, shape },
-        { name: `${name}.values`, kind: 'cache', dtype: cacheDtype, shape },
-      );
+  const state = (name: string, ...shape: readonly number[]): StateTensor => ({
+    name,
+    kind: 'state',
+    dtype: 'f32',
+    shape: [batch, ...shape],
+  });
+  return [...blocksOf(spec)].flatMap(({ name, block }): StateTensor[] => {
+    const conv = (taps: number, channels: number): StateTensor => state(`${name}.conv`, taps - 1, channels);
+    switch (block.kind) {
+      case 'mamba':
+        return [conv(block.convWidth, block.innerSize), state(`${name}.ssm`, block.innerSize, block.stateSize)];
+      case 'mamba2':
+        return [
+          conv(block.convWidth, mamba2Widths(block).conv),
+          state(`${name}.ssm`, block.heads, block.headDim, block.stateSize),
+        ];
+      case 'gatedDelta':
+        return [
+          conv(block.convWidth, gatedDeltaWidths(block).conv),
+          state(`${name}.delta`, block.valueHeads, block.keyDim, block.valueDim),
+        ];
+      case 'shortConv':
+        return [conv(block.convWidth, spec.hiddenSize)];
+      case 'attention': {
+        const shape = [batch, capacity, block.kvHeads, block.headDim];
+        return ['keys', 'values'].map((part) => ({ name: `${name}.${part}`, kind: 'cache', dtype: cacheDtype, shape }));
+      }
+      case 'mlp':
+      case 'moe':
+        return [];
     }
-  }
-  return tensors;
+  });
 }
 
 /** Whether any layer has a KV cache. */
 export function hasAttention(spec: ModelSpec): boolean {
-  return spec.layers.some(({ blocks }) => blocks.some((block) => block.kind === 'attention'));
+  return [...blocksOf(spec)].some(({ block }) => block.kind === 'attention');
 }
 
 /** Bytes of the recurrent states of one sequence: constant, however long it is. */
@@ -78,6 +89,11 @@ export function rotaryTables(spec: ModelSpec): Map<string, RotarySpec> {
     if (block.kind === 'attention' && block.rotary !== undefined) tables.set(rotaryName(block.rotary), block.rotary);
   }
   return tables;
+}
+
+/** Name of a part of a table whose rows are several tensors. */
+export function tablePartName(name: string, index: number): string {
+  return `${name}.part${index}`;
 }
 
 /** Row stride of a weight matrix as it lies on the GPU. */

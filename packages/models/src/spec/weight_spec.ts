@@ -1,53 +1,48 @@
-import type { AttentionSpec, BlockSpec, Mamba2Spec, MlpSpec, ModelSpec } from './model_spec.ts';
-import { mamba2Widths } from './model_spec.ts';
+import type { BlockSpec, ModelSpec, NormSpec } from './model_spec.ts';
+import type { AttentionNames } from './weights/attention.ts';
+import { attentionWeights } from './weights/attention.ts';
+import type { GatedDeltaNames } from './weights/gated_delta.ts';
+import { gatedDeltaWeights } from './weights/gated_delta.ts';
+import type { MambaNames } from './weights/mamba.ts';
+import { mambaWeights } from './weights/mamba.ts';
+import type { Mamba2Names } from './weights/mamba2.ts';
+import { mamba2Weights } from './weights/mamba2.ts';
+import type { MlpNames } from './weights/mlp.ts';
+import { mlpWeights } from './weights/mlp.ts';
+import type { MoeNames } from './weights/moe.ts';
+import { moeWeights } from './weights/moe.ts';
+import type { SharedBlockNames, SharedUseNames } from './weights/shared_block.ts';
+import { sharedBlockWeights, sharedUseWeights } from './weights/shared_block.ts';
+import type { ShortConvNames } from './weights/short_conv.ts';
+import { shortConvWeights } from './weights/short_conv.ts';
+import type { WeightSpec } from './weights/tensors.ts';
+import { matrix, vector } from './weights/tensors.ts';
 
-/** One tensor of a checkpoint with the shape that the configuration calls for. */
-export interface SourceTensor {
-  readonly name: string;
-  readonly shape: readonly number[];
-}
-
-/** One tensor on the GPU and what of the checkpoint it is made from. */
-export interface WeightSpec {
-  /** Name in the graph, such as `layers.3.0.qkv`. */
-  readonly name: string;
-  /** Matrices are stored in the model's dtype with padded rows, vectors in f32. */
-  readonly kind: 'matrix' | 'vector';
-  /** (rows, width) for matrices; any shape for vectors. */
-  readonly shape: readonly number[];
-  /** Concatenated by rows. */
-  readonly sources: readonly SourceTensor[];
-  /** `negativeExp`: A = -exp(A_log). */
-  readonly transform?: 'negativeExp';
-}
+export type { SourceTensor, WeightSpec } from './weights/tensors.ts';
 
 /** Checkpoint names of the tensors of one block. */
 export type BlockNames =
-  | {
-      readonly kind: 'mamba2';
-      readonly inProjection: string;
-      readonly conv: string;
-      readonly dtBias: string;
-      readonly aLog: string;
-      readonly dSkip: string;
-      readonly norm: string;
-      readonly outProjection: string;
-    }
-  | {
-      readonly kind: 'attention';
-      readonly query: string;
-      readonly key: string;
-      readonly value: string;
-      readonly output: string;
-    }
-  | { readonly kind: 'mlp'; readonly gate?: string; readonly up: string; readonly down: string };
+  MambaNames | Mamba2Names | AttentionNames | MlpNames | MoeNames | GatedDeltaNames | ShortConvNames;
 
-/** Checkpoint names of a model. Names of projections stand without `.weight` and `.bias`. */
+/** Checkpoint names of one layer. Names of norms and projections stand without `.weight` and `.bias`. */
+export interface LayerNames {
+  /** As many as the layer has norms. */
+  readonly norms: readonly string[];
+  readonly blocks: readonly BlockNames[];
+  readonly postNorm?: string;
+  /** Of what is its own where the layer uses a shared block. */
+  readonly sharedUse?: SharedUseNames;
+}
+
+/** Checkpoint names of a model. */
 export interface ModelNames {
   readonly embedding: string;
+  /** Of the embeddings of positions, where they are learned. */
+  readonly positions?: string;
   readonly finalNorm: string;
   readonly head: string;
-  readonly layers: readonly { readonly norm: string; readonly blocks: readonly BlockNames[] }[];
+  readonly layers: readonly LayerNames[];
+  readonly sharedBlocks?: readonly SharedBlockNames[];
   /** Tensors that some checkpoints hold and nothing needs. */
   readonly ignored: readonly RegExp[];
 }
@@ -60,118 +55,83 @@ export interface ParsedModel {
 
 /** Every tensor that a model needs, in the order in which it is used. */
 export function weightsOf({ spec, names }: ParsedModel): WeightSpec[] {
-  const { hiddenSize, vocabSize } = spec;
-  const table = (name: string, source: string): WeightSpec =>
-    matrix(name, [[`${source}.weight`, vocabSize]], hiddenSize);
-  const weights = [table('embedding', names.embedding)];
-  for (const [layer, { blocks }] of spec.layers.entries()) {
-    const layerNames = names.layers[layer];
-    if (layerNames === undefined) throw new RangeError(`The family names no tensors for layer ${layer}.`);
-    weights.push(vector(`layers.${layer}.norm`, `${layerNames.norm}.weight`, [hiddenSize]));
-    for (const [index, block] of blocks.entries()) {
-      const blockNames = layerNames.blocks[index];
-      if (blockNames === undefined)
-        throw new RangeError(`The family names no tensors for block ${index} of layer ${layer}.`);
-      weights.push(...blockWeights(`layers.${layer}.${index}`, block, blockNames, hiddenSize));
-    }
-  }
-  weights.push(vector('finalNorm', `${names.finalNorm}.weight`, [hiddenSize]));
-  if (!spec.tiedEmbeddings) weights.push(table('head', names.head));
-  return weights;
+  const { hiddenSize, vocabSize, learnedPositions } = spec;
+  // Every token passes through them: they keep their digits.
+  const table = (name: string, source: string): WeightSpec => ({
+    ...matrix(name, [[source, vocabSize]], hiddenSize),
+    exact: true,
+  });
+  return [
+    table('embedding', names.embedding),
+    ...(learnedPositions === undefined || names.positions === undefined
+      ? []
+      : [vector('positions', `${names.positions}.weight`, [learnedPositions, hiddenSize])]),
+    ...(spec.sharedBlocks ?? []).flatMap((block, index) =>
+      sharedBlockWeights(
+        `shared.${index}`,
+        block,
+        named(names.sharedBlocks?.[index], `shared block ${index}`),
+        hiddenSize,
+      ),
+    ),
+    ...spec.layers.flatMap((_, index) => layerWeights({ spec, names }, index)),
+    ...normWeights('finalNorm', spec.finalNorm, names.finalNorm, hiddenSize),
+    ...(spec.tiedEmbeddings ? [] : [table('head', names.head)]),
+  ];
+}
+
+/** Values of all tensors of a checkpoint that a model is made from, each counted once. */
+export function parameterCount(model: ParsedModel): number {
+  const shapes = new Map(weightsOf(model).flatMap(({ sources }) => sources.map(({ name, shape }) => [name, shape])));
+  return [...shapes.values()].reduce((sum, shape) => sum + shape.reduce((product, size) => product * size, 1), 0);
+}
+
+function layerWeights({ spec, names }: ParsedModel, index: number): WeightSpec[] {
+  const { hiddenSize } = spec;
+  const name = `layers.${index}`;
+  const { norms, blocks, postNorm, sharedBlock } = named(spec.layers[index], `layer ${index}`);
+  const layer = named(names.layers[index], `layer ${index}`);
+  const shared = sharedBlock === undefined ? undefined : named(spec.sharedBlocks?.[sharedBlock], 'shared block');
+  return [
+    ...(shared === undefined
+      ? []
+      : sharedUseWeights(`${name}.shared`, shared, named(layer.sharedUse, `the shared block of ${name}`), hiddenSize)),
+    ...norms.flatMap((norm, at) =>
+      normWeights(normName(index, norms.length, at), norm, named(layer.norms[at], `norm ${at} of ${name}`), hiddenSize),
+    ),
+    ...blocks.flatMap((block, at) =>
+      blockWeights(`${name}.${at}`, block, named(layer.blocks[at], `block ${at} of ${name}`), hiddenSize),
+    ),
+    ...(postNorm === undefined
+      ? []
+      : normWeights(`${name}.postNorm`, postNorm, named(layer.postNorm, `the post-norm of ${name}`), hiddenSize)),
+  ];
+}
+
+/** Graph name of a norm of a layer: the only one, or that of a block. */
+export function normName(layer: number, norms: number, at: number): string {
+  return norms === 1 ? `layers.${layer}.norm` : `layers.${layer}.${at}.norm`;
+}
+
+function normWeights(name: string, spec: NormSpec, source: string, width: number): WeightSpec[] {
+  const weight = vector(name, `${source}.weight`, [width]);
+  return spec.kind === 'rms' ? [weight] : [weight, vector(`${name}Bias`, `${source}.bias`, [width])];
+}
+
+function named<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new RangeError(`The family names no tensors for ${what}.`);
+  return value;
 }
 
 function blockWeights(name: string, block: BlockSpec, names: BlockNames, hiddenSize: number): WeightSpec[] {
+  if (block.kind === 'mamba' && names.kind === 'mamba') return mambaWeights(name, block, names, hiddenSize);
   if (block.kind === 'mamba2' && names.kind === 'mamba2') return mamba2Weights(name, block, names, hiddenSize);
-  if (block.kind === 'attention' && names.kind === 'attention') return attentionWeights(name, block, names, hiddenSize);
+  if (block.kind === 'attention' && names.kind === 'attention')
+    return attentionWeights(name, block, names, hiddenSize, hiddenSize);
   if (block.kind === 'mlp' && names.kind === 'mlp') return mlpWeights(name, block, names, hiddenSize);
+  if (block.kind === 'moe' && names.kind === 'moe') return moeWeights(name, block, names, hiddenSize);
+  if (block.kind === 'gatedDelta' && names.kind === 'gatedDelta')
+    return gatedDeltaWeights(name, block, names, hiddenSize);
+  if (block.kind === 'shortConv' && names.kind === 'shortConv') return shortConvWeights(name, block, names, hiddenSize);
   throw new RangeError(`The family names ${names.kind} tensors for the ${block.kind} block ${name}.`);
-}
-
-function mamba2Weights(
-  name: string,
-  spec: Mamba2Spec,
-  names: BlockNames & { kind: 'mamba2' },
-  hiddenSize: number,
-): WeightSpec[] {
-  const { inner, conv, projection } = mamba2Widths(spec);
-  const heads = [spec.heads];
-  return [
-    matrix(`${name}.inProjection`, [[`${names.inProjection}.weight`, projection]], hiddenSize),
-    ...(spec.projectionBias ? [vector(`${name}.inBias`, `${names.inProjection}.bias`, [projection])] : []),
-    // Depthwise: stored as (channels, 1, taps).
-    vector(`${name}.convWeight`, `${names.conv}.weight`, [conv, spec.convWidth], [conv, 1, spec.convWidth]),
-    ...(spec.convBias ? [vector(`${name}.convBias`, `${names.conv}.bias`, [conv])] : []),
-    vector(`${name}.dtBias`, names.dtBias, heads),
-    { ...vector(`${name}.A`, names.aLog, heads), transform: 'negativeExp' },
-    vector(`${name}.dSkip`, names.dSkip, heads),
-    vector(`${name}.gateNorm`, `${names.norm}.weight`, [inner]),
-    matrix(`${name}.outProjection`, [[`${names.outProjection}.weight`, hiddenSize]], inner),
-    ...(spec.projectionBias ? [vector(`${name}.outBias`, `${names.outProjection}.bias`, [hiddenSize])] : []),
-  ];
-}
-
-function attentionWeights(
-  name: string,
-  spec: AttentionSpec,
-  names: BlockNames & { kind: 'attention' },
-  hiddenSize: number,
-): WeightSpec[] {
-  const queries = spec.heads * spec.headDim;
-  const keys = spec.kvHeads * spec.headDim;
-  const parts = [
-    [names.query, queries],
-    [names.key, keys],
-    [names.value, keys],
-  ] as const;
-  const weights = [
-    matrix(
-      `${name}.qkv`,
-      parts.map(([part, rows]) => [`${part}.weight`, rows] as const),
-      hiddenSize,
-    ),
-    matrix(`${name}.output`, [[`${names.output}.weight`, hiddenSize]], queries),
-  ];
-  if (!spec.projectionBias) return weights;
-  return [
-    ...weights,
-    {
-      name: `${name}.qkvBias`,
-      kind: 'vector',
-      shape: [queries + 2 * keys],
-      sources: parts.map(([part, rows]) => ({ name: `${part}.bias`, shape: [rows] })),
-    },
-    vector(`${name}.outputBias`, `${names.output}.bias`, [hiddenSize]),
-  ];
-}
-
-function mlpWeights(
-  name: string,
-  spec: MlpSpec,
-  names: BlockNames & { kind: 'mlp' },
-  hiddenSize: number,
-): WeightSpec[] {
-  const { intermediateSize } = spec;
-  const { gate } = names;
-  if (spec.gated !== (gate !== undefined))
-    throw new RangeError(`The family names no gate for the gated MLP ${name}, or one too many.`);
-  return [
-    ...(gate === undefined ? [] : [matrix(`${name}.gate`, [[`${gate}.weight`, intermediateSize]], hiddenSize)]),
-    matrix(`${name}.up`, [[`${names.up}.weight`, intermediateSize]], hiddenSize),
-    matrix(`${name}.down`, [[`${names.down}.weight`, hiddenSize]], intermediateSize),
-  ];
-}
-
-function matrix(name: string, parts: readonly (readonly [string, number])[], width: number): WeightSpec {
-  const rows = parts.reduce((sum, [, count]) => sum + count, 0);
-  const sources = parts.map(([source, count]) => ({ name: source, shape: [count, width] }));
-  return { name, kind: 'matrix', shape: [rows, width], sources };
-}
-
-function vector(
-  name: string,
-  source: string,
-  shape: readonly number[],
-  sourceShape: readonly number[] = shape,
-): WeightSpec {
-  return { name, kind: 'vector', shape, sources: [{ name: source, shape: sourceShape }] };
 }

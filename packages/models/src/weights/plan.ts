@@ -1,11 +1,15 @@
 import type { Dtype } from '@mambalab/kernels';
-import { UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
+import { tensorBytes, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
+import { tablePartName, weightRowStride } from '../graph/names.ts';
 import type { ParsedModel, WeightSpec } from '../spec/weight_spec.ts';
 import { weightsOf } from '../spec/weight_spec.ts';
 import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
 
-/** Storage of matrices that callers may ask for. `auto` keeps what the checkpoint holds. */
-export type WeightDtype = 'auto' | 'f32' | 'f16' | 'bf16';
+/**
+ * Storage of matrices that callers may ask for. `auto` keeps what the checkpoint holds. With `q8` and `q4`, embeddings,
+ * head, routers and adapters stay in the plain type that they are stored in.
+ */
+export type WeightDtype = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
 
 /** A weight and how it will lie on the GPU. */
 export interface PlannedWeight {
@@ -27,11 +31,54 @@ export function planWeights(model: ParsedModel, source: TensorSource, dtype: Wei
   return specs.map((spec) => {
     const stored = spec.sources.map(({ name }) => storedDtype(source.tensors.get(name)));
     if (spec.kind === 'vector') return { spec, dtype: 'f32' };
-    if (dtype !== 'auto') return { spec, dtype };
+    const quantized = dtype === 'q8' || dtype === 'q4';
+    if (dtype !== 'auto' && !(quantized && spec.exact === true)) return { spec, dtype };
     // Parts of one matrix that differ in type are widened to what holds them all.
     const [first = 'f32', ...others] = stored;
     return { spec, dtype: others.every((other) => other === first) ? first : 'f32' };
   });
+}
+
+/** Rows of a part of a table are a multiple of this: parts of the logits then begin at aligned values. */
+const PART_ROWS = 64;
+
+/**
+ * Splits tables of one row a token (embedding and head) that exceed what a device binds at once into several tensors of
+ * rows.
+ *
+ * @param largest bytes of one binding
+ * @throws UnsupportedModelError for any other tensor that exceeds it, with what is missing
+ */
+export function splitTables(plan: readonly PlannedWeight[], largest: number): PlannedWeight[] {
+  return plan.flatMap((weight) => {
+    const { spec, dtype } = weight;
+    const [rows = 1, ...inner] = spec.shape;
+    const bytes = weightBytes(spec, dtype);
+    if (bytes <= largest) return [weight];
+    const part = Math.floor(largest / (bytes / rows) / PART_ROWS) * PART_ROWS;
+    const [source, ...others] = spec.sources;
+    if (!TABLES.includes(spec.name) || part === 0 || source === undefined || others.length > 0) {
+      throw new UnsupportedModelError(
+        `The weight '${spec.name}' takes ${bytes} bytes as ${dtype}; this device binds at most ${largest}, ${bytes - largest} too few.`,
+        "Load the model with a smaller dtype, such as 'q8' or 'q4', or use another device.",
+      );
+    }
+    return Array.from({ length: Math.ceil(rows / part) }, (_, index): PlannedWeight => {
+      const first = index * part;
+      const count = Math.min(part, rows - first);
+      const name = tablePartName(spec.name, index);
+      const sources = [{ ...source, ranges: [{ first, count }] }];
+      return { spec: { ...spec, name, shape: [count, ...inner], sources }, dtype };
+    });
+  });
+}
+
+const TABLES: readonly string[] = ['embedding', 'head'];
+
+/** Bytes of a weight on the GPU. */
+export function weightBytes(spec: WeightSpec, dtype: Dtype): number {
+  const width = spec.shape[spec.shape.length - 1] ?? 1;
+  return tensorBytes(dtype, spec.shape, spec.kind === 'matrix' ? weightRowStride(dtype, spec.shape) : width);
 }
 
 function storedDtype(info: TensorInfo | undefined): Dtype {

@@ -1,14 +1,13 @@
 import type { Device, Dtype, Tensor } from '@mambalab/kernels';
-import { IntegrityError, valuesPerWord } from '@mambalab/kernels';
+import { IntegrityError, isQuantized, quantizeRows, storagePlanes, valuesPerWord } from '@mambalab/kernels';
 import { weightRowStride } from '../graph/names.ts';
 import type { WeightSpec } from '../spec/weight_spec.ts';
-import { countNonFinite, toFloat32, toPackedBf16, toPackedF16 } from './convert.ts';
+import { countNonFinite, packBf16, packF16, toFloat32, toPackedBf16, toPackedF16 } from './convert.ts';
 import type { PlannedWeight } from './plan.ts';
-import { SOURCE_DTYPE_BITS } from './source.ts';
+import type { RowBlock } from './rows.ts';
+import { rowBlocks, rowWidth, sourceBytes } from './rows.ts';
 import type { TensorSource } from './source.ts';
 
-/** Bytes of a checkpoint that are in memory at a time. */
-const BLOCK_BYTES = 16 * 2 ** 20;
 /** Bytes handed to the GPU's queue before waiting for it, since the queue keeps copies until they are done. */
 const IN_FLIGHT_BYTES = 128 * 2 ** 20;
 
@@ -20,15 +19,11 @@ export interface UploadOptions {
 
 /** Bytes of the checkpoint that the plan reads. */
 export function plannedBytes(plan: readonly PlannedWeight[], source: TensorSource): number {
-  return plan.reduce(
-    (sum, { spec }) =>
-      sum + spec.sources.reduce((part, { name }) => part + (source.tensors.get(name)?.byteLength ?? 0), 0),
-    0,
-  );
+  return plan.reduce((sum, { spec }) => sum + sourceBytes(spec, source), 0);
 }
 
 /**
- * Streams weights from a checkpoint to the GPU, block by block: read, convert, transform, write.
+ * Streams weights from a checkpoint to the GPU, block by block: read, convert, transform, quantize, write.
  * On any failure the tensors made so far are freed.
  *
  * @throws IntegrityError if a weight is not finite, or a conversion to f16 overflows
@@ -50,17 +45,17 @@ export async function uploadWeights(
         tensors.set(spec.name, made);
         return made;
       });
-      for await (const block of blocksOf(spec, source, options.signal)) {
-        const values = convertBlock(spec, dtype, block);
-        device.write(tensor, values, wordsBefore(block, spec, tensor));
+      const writer = writerFor(device, spec, tensor);
+      for await (const block of rowBlocks(spec, source, options.signal)) {
+        inFlight += writer.write(block);
         loaded += block.bytes.byteLength;
-        inFlight += values.byteLength;
         options.onBytes?.(loaded);
         if (inFlight > IN_FLIGHT_BYTES) {
           await device.idle();
           inFlight = 0;
         }
       }
+      writer.end();
     }
     await device.idle();
     return tensors;
@@ -76,49 +71,60 @@ export function createWeight(device: Device, spec: WeightSpec, dtype: Dtype): Te
   return device.createTensor(`weights/${spec.name}`, dtype, spec.shape, stride);
 }
 
-/**
- * Whole rows of one source tensor, and the row of the weight that the first of them is. The rows of a vector are its
- * values: parts of a vector, such as the biases of query, key and value, need not be equally long.
- */
-interface Block {
-  readonly source: string;
-  readonly row: number;
-  readonly rows: number;
-  readonly bytes: Uint8Array;
-  readonly sourceDtype: Parameters<typeof toFloat32>[1];
+/** Puts the blocks of one weight on the GPU. */
+interface WeightWriter {
+  /** Returns the bytes handed to the GPU. */
+  write(block: RowBlock): number;
+  end(): void;
 }
 
-const rowWidth = ({ kind, shape }: WeightSpec): number => (kind === 'matrix' ? (shape[shape.length - 1] ?? 1) : 1);
-
-/** Where a block begins in the tensor on the GPU: only matrices have padded rows. */
-function wordsBefore(block: Block, spec: WeightSpec, tensor: Tensor): number {
-  return (block.row * (spec.kind === 'matrix' ? tensor.rowStride : 1)) / valuesPerWord(tensor.dtype);
+function writerFor(device: Device, spec: WeightSpec, tensor: Tensor): WeightWriter {
+  const { dtype } = tensor;
+  if (dtype === 'q8' || dtype === 'q4') return quantizedWriter(device, spec, tensor, dtype);
+  return {
+    write: (block) => {
+      const words = convertBlock(spec, dtype, block);
+      // Only matrices have padded rows.
+      const stride = spec.kind === 'matrix' ? tensor.rowStride : 1;
+      device.write(tensor, words, (block.row * stride) / valuesPerWord(dtype));
+      return words.byteLength;
+    },
+    end: () => undefined,
+  };
 }
 
-async function* blocksOf(spec: WeightSpec, source: TensorSource, signal?: AbortSignal): AsyncGenerator<Block> {
-  const width = rowWidth(spec);
-  let row = 0;
-  for (const { name, shape } of spec.sources) {
-    const info = source.tensors.get(name);
-    if (info === undefined) throw new RangeError(`The plan names the tensor '${name}', which the source lacks.`);
-    const rowBytes = (width * SOURCE_DTYPE_BITS[info.dtype]) / 8;
-    const rows = shape.reduce((product, size) => product * size, 1) / width;
-    const step = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes));
-    for (let first = 0; first < rows; first += step) {
-      signal?.throwIfAborted();
-      const count = Math.min(step, rows - first);
-      const bytes = await source.read(name, first * rowBytes, (first + count) * rowBytes, signal);
-      yield { source: name, row: row + first, rows: count, bytes, sourceDtype: info.dtype };
-    }
-    row += rows;
-  }
+/** Quants go to the GPU block by block. Scales, two a word, are few and follow at the end. */
+function quantizedWriter(device: Device, spec: WeightSpec, tensor: Tensor, dtype: 'q8' | 'q4'): WeightWriter {
+  const rows = tensor.shape.slice(0, -1).reduce((product, size) => product * size, 1);
+  const [quantPlane, scalePlane] = storagePlanes(dtype, rows, tensor.rowStride);
+  const rowWords = (quantPlane?.byteLength ?? 0) / 4 / rows;
+  const all = new Uint32Array((scalePlane?.byteLength ?? 0) / 4);
+  const scales = new Uint16Array(all.buffer);
+  const rowScales = tensor.rowStride / 32;
+  return {
+    write: (block) => {
+      const values = scaled(toFloat32(block.bytes, block.dtype), block.scale);
+      checkFinite(block, countNonFinite(values));
+      const made = quantizeRows(values, rowWidth(spec), dtype);
+      device.write(tensor, made.quants, block.row * rowWords);
+      scales.set(made.scales, block.row * rowScales);
+      return made.quants.byteLength;
+    },
+    end: () => device.write(tensor, all, (scalePlane?.byteOffset ?? 0) / 4),
+  };
+}
+
+function scaled(values: Float32Array, scale: number): Float32Array {
+  return scale === 1 ? values : values.map((value) => value * scale);
 }
 
 /** The words of a block as the GPU stores them, rows padded for matrices. */
-function convertBlock(spec: WeightSpec, dtype: Dtype, block: Block): Float32Array | Uint32Array {
+function convertBlock(spec: WeightSpec, dtype: Dtype, block: RowBlock): Float32Array | Uint32Array {
+  const { bytes, scale, rows } = block;
   if (dtype === 'f16' || dtype === 'bf16') {
-    const convert = dtype === 'f16' ? toPackedF16 : toPackedBf16;
-    const { words, overflows } = convert(block.bytes, block.sourceDtype);
+    const [pack, convert] = dtype === 'f16' ? [packF16, toPackedF16] : [packBf16, toPackedBf16];
+    const { words, overflows } =
+      scale === 1 ? convert(bytes, block.dtype) : pack(scaled(toFloat32(bytes, block.dtype), scale));
     if (overflows > 0) {
       throw new IntegrityError(
         `${overflows} values of '${block.source}' are beyond the range of ${dtype}.`,
@@ -126,12 +132,12 @@ function convertBlock(spec: WeightSpec, dtype: Dtype, block: Block): Float32Arra
       );
     }
     checkFinite(block, countNonFiniteHalves(words, dtype));
-    return padRows(new Uint16Array(words.buffer), spec, dtype, block.rows, Uint16Array);
+    return padRows(new Uint16Array(words.buffer), spec, dtype, rows, Uint16Array);
   }
-  let values = toFloat32(block.bytes, block.sourceDtype);
+  let values = scaled(toFloat32(bytes, block.dtype), scale);
   if (spec.transform === 'negativeExp') values = values.map((value) => -Math.exp(value));
   checkFinite(block, countNonFinite(values));
-  return spec.kind === 'matrix' ? padRows(values, spec, dtype, block.rows, Float32Array) : values;
+  return spec.kind === 'matrix' ? padRows(values, spec, dtype, rows, Float32Array) : values;
 }
 
 function padRows<T extends Uint16Array | Float32Array>(
@@ -165,10 +171,10 @@ function countNonFiniteHalves(words: Uint32Array, dtype: 'f16' | 'bf16'): number
   return count;
 }
 
-function checkFinite(block: Block, count: number): void {
+function checkFinite(block: RowBlock, count: number): void {
   if (count === 0) return;
   throw new IntegrityError(
-    `${count} values of '${block.source}' (rows ${block.row} to ${block.row + block.rows - 1}) are NaN or infinite.`,
+    `${count} values of '${block.source}' (rows ${block.row} to ${block.row + block.rows - 1} of its weight) are NaN or infinite.`,
     'The checkpoint is damaged, or its training diverged; download or export it again.',
   );
 }
