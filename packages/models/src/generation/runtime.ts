@@ -90,8 +90,9 @@ export class ModelRuntime {
     );
   }
 
-  decodePlan(capacity: number): Promise<Plan> {
-    return this.#plan(`decode/${capacity}`, capacity, buildDecode);
+  /** The plan for one token of each of `batch` sequences. */
+  decodePlan(capacity: number, batch: number = 1): Promise<Plan> {
+    return this.#plan(`decode/${capacity}/${batch}`, capacity, buildDecode, batch);
   }
 
   samplePlan(): Promise<Plan> {
@@ -110,6 +111,7 @@ export class ModelRuntime {
     key: string,
     capacity: number,
     build: (options: BuildOptions) => Parameters<Executor['compile']>[0],
+    batch: number = 1,
   ): Promise<Plan> {
     const cached = this.#plans.get(key);
     if (cached !== undefined) return cached;
@@ -117,7 +119,7 @@ export class ModelRuntime {
       spec: this.spec,
       weights: this.#weightSpecs,
       matrixDtype: (name): Dtype => this.#weights.get(name)?.dtype ?? 'f32',
-      batch: 1,
+      batch,
       capacity,
       cacheDtype: this.cacheDtype,
       capabilities: this.device.capabilities,
