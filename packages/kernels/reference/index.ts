@@ -76,6 +76,7 @@ export {
   type YarnRopeScaling,
 } from './attention/rope_inverse_frequencies.ts';
 
+export { applyGate, type ApplyGateInputs, type ApplyGateOptions } from './mlp/apply_gate.ts';
 export { fusedMlp, type FusedMlpInputs, type FusedMlpOptions } from './mlp/fused_mlp.ts';
 
 export { expertMatmul, type ExpertMatmulInputs, type ExpertMatmulOptions } from './moe/expert_matmul.ts';

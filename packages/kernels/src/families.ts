@@ -46,6 +46,8 @@ export { linear } from './linear/linear.ts';
 export type { LinearInputs, LinearOptions } from './linear/linear.ts';
 export { fusedMlp } from './mlp/fused_mlp.ts';
 export type { FusedMlpInputs, FusedMlpOptions } from './mlp/fused_mlp.ts';
+export { applyGate } from './mlp/apply_gate.ts';
+export type { ApplyGateInputs, ApplyGateOptions } from './mlp/apply_gate.ts';
 export { flashAttention } from './attention/flash_attention.ts';
 export type { FlashAttentionInputs, FlashAttentionOptions } from './attention/flash_attention.ts';
 export { ropeAttentionFactor, ropeInverseFrequencies } from './attention/inverse_frequencies.ts';

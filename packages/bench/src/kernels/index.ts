@@ -16,6 +16,7 @@ import { gatedDeltaStepBench } from './delta/gated_delta_step.bench.ts';
 import { linearBench } from './linear/linear.bench.ts';
 import { matmulBench } from './linear/matmul.bench.ts';
 import { matvecBench } from './linear/matvec.bench.ts';
+import { applyGateBench } from './mlp/apply_gate.bench.ts';
 import { fusedMlpBench } from './mlp/fused_mlp.bench.ts';
 import { expertMatmulBench } from './moe/expert_matmul.bench.ts';
 import { expertMatvecBench } from './moe/expert_matvec.bench.ts';
@@ -44,6 +45,7 @@ export const kernelBenches: readonly KernelBench[] = [
   matmulBench,
   linearBench,
   fusedMlpBench,
+  applyGateBench,
   moeRouteBench,
   expertMatvecBench,
   expertMatmulBench,
