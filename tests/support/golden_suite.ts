@@ -12,7 +12,7 @@ export interface StorageErrors {
 
 /** Declares the tests of one tiny checkpoint of a family. The bounds are twice what was measured. */
 export function describeGolden(device: Device, name: string, bounds: StorageErrors): void {
-  describe(name, () => {
+  describe.each([name])('%s', () => {
     it('computes what transformers computes, in any parts, also two at a time', async () => {
       const golden = await goldenOf(name);
       using model = await loadGolden(device, name);

@@ -1,5 +1,5 @@
 import type { Device, Dtype, Tensor } from '@mambalab/kernels';
-import { IntegrityError, isQuantized, quantizeRows, storagePlanes, valuesPerWord } from '@mambalab/kernels';
+import { IntegrityError, quantizeRows, storagePlanes, valuesPerWord } from '@mambalab/kernels';
 import { weightRowStride } from '../graph/names.ts';
 import type { WeightSpec } from '../spec/weight_spec.ts';
 import { countNonFinite, packBf16, packF16, toFloat32, toPackedBf16, toPackedF16 } from './convert.ts';
