@@ -28,6 +28,7 @@ export { cacheBytesPerToken, stateBytesOf, stateTensors } from './graph/names.ts
 export type { CacheDtype, StateTensor } from './graph/names.ts';
 export { createRandomModel } from './load_model.ts';
 export type { CheckpointEntry, LoadOptions, LoadProgress, RandomModelOptions } from './load_model.ts';
+export { allocateHybridLayers } from './spec/allocation.ts';
 export type {
   AttentionSpec,
   BlockSpec,
