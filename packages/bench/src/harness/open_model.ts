@@ -57,7 +57,10 @@ class MeasuredModel implements MeasurableModel {
     const { kvBytesPerToken } = this.#model.memory();
     const { stateBytes } = this.#sequence.bytes();
     const { spec, runtime } = this.#model;
-    const embedding = runtime.constants.get('embedding')?.byteLength ?? 0;
+    // A large one may be several tensors.
+    const embedding = [...runtime.constants]
+      .filter(([name]) => name === 'embedding' || name.startsWith('embedding.'))
+      .reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
     // An embedding of its own gives one row; as the head it is read whole. States are read and written.
     const weights = runtime.weightsBytes - (spec.tiedEmbeddings ? 0 : embedding);
     return weights + 2 * stateBytes + kvBytesPerToken * this.#sequence.length;
