@@ -162,17 +162,31 @@ describe('uploadWeights', () => {
   });
 });
 
-it('random weights are finite and the same for the same seed', async () => {
-  const plan = [matrix('f16', [4, 8], ['a', 4]), vector('layers.0.0.A', ['A_log', [4]])];
+it('random weights are finite, of the variance that a layer keeps, and the same for the same seed', async () => {
+  const second = { ...matrix('f16', [4, 64], ['a', 4]), spec: { ...matrix('f16', [4, 64]).spec, name: 'second' } };
+  const plan = [
+    matrix('f16', [4, 64], ['a', 4]),
+    second,
+    vector('layers.0.0.A', ['A_log', [4]]),
+    vector('layers.0.0.norm', ['norm', [3]]),
+  ];
   const make = async (seed: number): Promise<number[][]> => {
     const tensors = await randomWeights(device, plan, seed);
     const values = await Promise.all([...tensors.values()].map(valuesOf));
     for (const tensor of tensors.values()) tensor.dispose();
     return values;
   };
+  const before = device.allocatedBytes;
   const [first, again, other] = [await make(1), await make(1), await make(2)];
   expect(first).toEqual(again);
   expect(first).not.toEqual(other);
   expect(first.flat().every(Number.isFinite)).toBe(true);
-  expect(first[1]?.every((decay) => decay <= -1)).toBe(true);
+  const [one = [], two = [], decays, norm] = first;
+  expect(one).not.toEqual(two);
+  const square = [...one, ...two].reduce((sum, value) => sum + value ** 2, 0) / 512;
+  expect(square * 64).toBeGreaterThan(0.8);
+  expect(square * 64).toBeLessThan(1.2);
+  expect(decays?.every((decay) => decay <= -1)).toBe(true);
+  expect(norm?.slice(0, 3)).toEqual([1, 1, 1]);
+  expect(device.allocatedBytes).toBe(before);
 });

@@ -163,8 +163,8 @@ async function compilePlans(runtime: ModelRuntime): Promise<void> {
 
 export interface RandomModelOptions {
   readonly device: Device;
-  /** Storage of matrices. */
-  readonly dtype: 'f32' | 'f16' | 'bf16';
+  /** Storage of matrices; with q8 and q4, those that stay exact are f16. */
+  readonly dtype: 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
   readonly seed?: number;
   readonly contextLength?: number;
   readonly cacheDtype?: CacheDtype;
@@ -182,7 +182,7 @@ export async function createRandomModel(config: unknown, options: RandomModelOpt
   const { device, dtype } = options;
   const stored = weightsOf(parsed).map((spec): PlannedWeight => ({
     spec,
-    dtype: isFloat32(spec) ? 'f32' : dtype,
+    dtype: isFloat32(spec) ? 'f32' : spec.exact === true && (dtype === 'q8' || dtype === 'q4') ? 'f16' : dtype,
   }));
   const plan = splitTables(stored, largestBinding(device, options.largestBinding));
   const runtime = new ModelRuntime({

@@ -6,8 +6,8 @@ import type { ModelMemory } from '../results.ts';
 import type { DecodeRun, MeasurableModel, ModelChoice, OpenModelOptions } from './model_bench.ts';
 import { PRESETS } from './presets.ts';
 
-type Storage = 'f32' | 'f16' | 'bf16';
-const STORAGES: readonly Storage[] = ['f32', 'f16', 'bf16'];
+type Storage = 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
+const STORAGES: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8', 'q4'];
 
 /** Opens a model, or a shape with random weights, for measuring. */
 export async function openModel(
