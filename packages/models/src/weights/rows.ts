@@ -31,23 +31,54 @@ export function sourceBytes(spec: WeightSpec, source: TensorSource): number {
   }, 0);
 }
 
+/** Rows that are still to be read. */
+export interface PendingRows extends Omit<RowBlock, 'bytes'> {
+  /** Bytes of the rows. */
+  readonly byteLength: number;
+  /** The file that holds them. */
+  readonly file: string;
+  /** Where in the file they begin. */
+  readonly byteOffset: number;
+  read(signal?: AbortSignal): Promise<Uint8Array>;
+}
+
 /** Reads the rows of a weight in their order, in blocks of about 16 MiB. */
 export async function* rowBlocks(
   spec: WeightSpec,
   source: TensorSource,
   signal?: AbortSignal,
 ): AsyncGenerator<RowBlock> {
+  for (const { read, ...block } of pendingRows(spec, source)) {
+    signal?.throwIfAborted();
+    yield { ...block, bytes: await read(signal) };
+  }
+}
+
+/** The rows of a weight in their order, in blocks of about 16 MiB, without reading any. */
+export function pendingRows(spec: WeightSpec, source: TensorSource): PendingRows[] {
   const width = rowWidth(spec);
+  const blocks: PendingRows[] = [];
   let row = 0;
   for (const part of spec.sources) {
     const info = source.tensors.get(part.name);
     if (info === undefined) throw new RangeError(`The plan names the tensor '${part.name}', which the source lacks.`);
-    const block = { source: part.name, dtype: info.dtype, scale: part.scale ?? 1 };
-    for await (const { rows, bytes } of partBlocks(part, width, SOURCE_DTYPE_BITS[info.dtype] / 8, source, signal)) {
-      yield { ...block, row, rows, bytes };
+    const rowBytes = (width * SOURCE_DTYPE_BITS[info.dtype]) / 8;
+    for (const { first, rows, read } of partBlocks(part, width, rowBytes, source)) {
+      blocks.push({
+        source: part.name,
+        dtype: info.dtype,
+        scale: part.scale ?? 1,
+        row,
+        rows,
+        byteLength: rows * rowBytes,
+        file: info.file,
+        byteOffset: info.byteOffset + first * rowBytes,
+        read,
+      });
       row += rows;
     }
   }
+  return blocks;
 }
 
 const storedRows = ({ shape }: SourceTensor, width: number): number =>
@@ -57,42 +88,40 @@ function takenRows(part: SourceTensor, width: number): number {
   return part.ranges?.reduce((sum, { count }) => sum + count, 0) ?? storedRows(part, width);
 }
 
-interface Rows {
-  readonly rows: number;
-  readonly bytes: Uint8Array;
+interface PartRows extends Pick<PendingRows, 'rows' | 'read'> {
+  /** The row of the tensor that they begin with. */
+  readonly first: number;
 }
 
-async function* partBlocks(
-  part: SourceTensor,
-  width: number,
-  valueBytes: number,
-  source: TensorSource,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Rows> {
+function* partBlocks(part: SourceTensor, width: number, rowBytes: number, source: TensorSource): Generator<PartRows> {
   const { name, transposed, ranges = [{ first: 0, count: storedRows(part, width) }] } = part;
-  const rowBytes = width * valueBytes;
   const totalBytes = storedRows(part, width) * rowBytes;
   // Columns are scattered over the whole tensor, and many short ranges cost more to ask for than what lies between.
   if (transposed === true || (ranges.length > 1 && totalBytes <= BLOCK_BYTES)) {
-    signal?.throwIfAborted();
-    const stored = await source.read(name, 0, totalBytes, signal);
-    const all = transposed === true ? transpose(stored, width, valueBytes) : stored;
     const rows = ranges.reduce((sum, { count }) => sum + count, 0);
-    const bytes = new Uint8Array(rows * rowBytes);
-    let at = 0;
-    for (const { first, count } of ranges) {
-      bytes.set(all.subarray(first * rowBytes, (first + count) * rowBytes), at);
-      at += count * rowBytes;
-    }
-    yield { rows, bytes };
+    const read = async (signal?: AbortSignal): Promise<Uint8Array> => {
+      const stored = await source.read(name, 0, totalBytes, signal);
+      const all = transposed === true ? transpose(stored, width, rowBytes / width) : stored;
+      const bytes = new Uint8Array(rows * rowBytes);
+      let at = 0;
+      for (const { first, count } of ranges) {
+        bytes.set(all.subarray(first * rowBytes, (first + count) * rowBytes), at);
+        at += count * rowBytes;
+      }
+      return bytes;
+    };
+    yield { first: 0, rows, read };
     return;
   }
   const step = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes));
   for (const { first, count } of ranges) {
     for (let begin = first; begin < first + count; begin += step) {
-      signal?.throwIfAborted();
       const rows = Math.min(step, first + count - begin);
-      yield { rows, bytes: await source.read(name, begin * rowBytes, (begin + rows) * rowBytes, signal) };
+      yield {
+        first: begin,
+        rows,
+        read: (signal) => source.read(name, begin * rowBytes, (begin + rows) * rowBytes, signal),
+      };
     }
   }
 }
