@@ -3,11 +3,17 @@ import { PickleGlobal, PickleObject, PickleReference } from '../../../packages/m
 import type { PickleValue } from '../../../packages/models/src/weights/pickle_values.ts';
 
 /** Bytes from numbers (a byte each), texts (their characters, UTF-8) and other bytes. */
-export function bytesOf(...parts: readonly (number | string | Uint8Array)[]): Uint8Array {
+export function bytesOf(...parts: readonly (number | string | Uint8Array)[]): Uint8Array<ArrayBuffer> {
   const chunks = parts.map((part) =>
-    typeof part === 'number' ? [part] : typeof part === 'string' ? new TextEncoder().encode(part) : part,
+    typeof part === 'number' ? Uint8Array.of(part) : typeof part === 'string' ? new TextEncoder().encode(part) : part,
   );
-  return Uint8Array.from(chunks.flatMap((chunk) => [...chunk]));
+  const bytes = new Uint8Array(chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0));
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return bytes;
 }
 
 export function littleEndian(value: number, size: number): Uint8Array {

@@ -1,5 +1,6 @@
 import { WeightFormatError } from '@mambalab/kernels';
 import { parseJson } from './json.ts';
+import { openMegatron } from './megatron.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
 import type { ByteFile, Folder, TensorInfo, TensorSource } from './source.ts';
 import { openTorchWeights } from './torch_file.ts';
@@ -44,10 +45,12 @@ export interface Checkpoint {
 /**
  * Opens a checkpoint folder: reads its JSON files and the headers of its safetensors files
  * (`model.safetensors`, or the files of `model.safetensors.index.json`, or the only `*.safetensors`), or where there
- * are none, of `pytorch_model.bin` or the files of `pytorch_model.bin.index.json`.
+ * are none, of `pytorch_model.bin` or the files of `pytorch_model.bin.index.json`. A folder without these that holds
+ * `latest_checkpointed_iteration.txt` is opened as a Megatron checkpoint, which brings its own configuration.
  * If that fails, the folder is disposed.
  *
- * @throws WeightFormatError if `config.json` or the weights are missing, or a file is not what it should be.
+ * @throws WeightFormatError if `config.json` or the weights are missing, or a file is not what it should be;
+ *   UnsupportedModelError for a Megatron checkpoint of a model that is not computed here.
  */
 export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Promise<Checkpoint> {
   const optionalJson = async (name: string): Promise<unknown> => {
@@ -78,6 +81,8 @@ async function openModel(folder: Folder, signal?: AbortSignal): Promise<Pick<Che
   const config = text === undefined ? undefined : parseJson(text, 'config.json');
   const source = text === undefined ? undefined : await findWeights(folder, signal);
   if (source !== undefined) return { config, source };
+  const megatron = await openMegatron(folder, signal);
+  if (megatron !== undefined) return megatron;
   if (text !== undefined) throw await noWeights(folder);
   throw new WeightFormatError(
     `There is no config.json in ${folder.label}.`,
