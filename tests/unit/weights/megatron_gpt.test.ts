@@ -89,6 +89,9 @@ describe('a Transformer that PyTorch wrote', () => {
       rope_theta: 10000,
       tie_word_embeddings: true,
     });
+    const { position_embedding_type: _left, ...older } = GPT;
+    const rotary = checkpointFiles(rankFile(layer(), { ...older, use_rotary_position_embeddings: true }));
+    expect((await openFiles(rotary)).config).toEqual(derived);
     expect((await openFiles(gpt({ openai_gelu: true }))).config).toMatchObject({ hidden_act: 'gelu_pytorch_tanh' });
   });
 

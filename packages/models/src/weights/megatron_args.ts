@@ -46,6 +46,7 @@ const FIELDS = [
   'tensor_model_parallel_size',
   'untie_embeddings_and_output_weights',
   'use_rope_scaling',
+  'use_rotary_position_embeddings',
   'window_size',
 ] as const;
 

@@ -133,8 +133,9 @@ function readMlp(args: ConfigReader, tensors: MegatronTensors, kinds: readonly s
 
 function readGpt(args: ConfigReader): Pick<MegatronGpt, 'family' | 'rotaryFactor' | 'rotaryBase'> {
   args.refuse('normalization', ['LayerNorm']);
-  // These decide the numbers and leave no trace in the shapes.
-  demand(args, 'position_embedding_type', 'rope');
+  // These decide the numbers and leave no trace in the shapes. Positions have two arguments; where the older one is
+  // set, the other follows it.
+  if (!args.boolean('use_rotary_position_embeddings', false)) demand(args, 'position_embedding_type', 'rope');
   demand(args, 'apply_layernorm_1p', true);
   return {
     family: 'nemotron',
