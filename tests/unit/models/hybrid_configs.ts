@@ -67,6 +67,7 @@ export const ZAMBA2: Config = {
   num_attention_heads: 32,
   n_mamba_heads: 64,
   mamba_d_state: 128,
+  time_step_min: 0.001,
   use_mem_rope: true,
   use_shared_attention_adapter: true,
 };

@@ -5,7 +5,6 @@ import type { LayerSpec, Mamba2Spec, NormSpec, SharedBlockSpec } from '../spec/m
 import { readRotary } from '../spec/rotary.ts';
 import type { LayerNames, ParsedModel } from '../spec/weight_spec.ts';
 import type { AdapterNames, SharedBlockNames, SharedUseNames } from '../spec/weights/shared_block.ts';
-import type { StoredPart } from '../spec/weights/tensors.ts';
 import { mamba2Names } from './mamba2.ts';
 import { attentionNames, readLayerKinds } from './transformer.ts';
 
@@ -67,7 +66,7 @@ export function parseZamba2(config: ConfigReader): ParsedModel {
             }),
         };
       }),
-      ...(block && { sharedBlocks: owners.map((layer) => blockNames(blockPrefix(layer), block, hiddenSize)) }),
+      ...(block && { sharedBlocks: owners.map((layer) => blockNames(blockPrefix(layer))) }),
       // Some checkpoints repeat a block in every layer that uses it.
       ignored: hybrids
         .filter((layer) => !owners.includes(layer))
@@ -137,18 +136,13 @@ function readSharedBlock(config: ConfigReader, hiddenSize: number, norm: NormSpe
   };
 }
 
-function blockNames(prefix: string, { mlp }: SharedBlockSpec, hiddenSize: number): SharedBlockNames {
-  const { intermediateSize: count } = mlp;
-  const half = (first: number): StoredPart => ({
-    name: `${prefix}.feed_forward.gate_up_proj`,
-    shape: [2 * count, hiddenSize],
-    ranges: [{ first, count }],
-  });
+function blockNames(prefix: string): SharedBlockNames {
   return {
     attentionNorm: `${prefix}.input_layernorm`,
     attention: attentionNames(`${prefix}.self_attn`),
     mlpNorm: `${prefix}.pre_ff_layernorm`,
-    mlp: { kind: 'mlp', gate: half(0), up: half(count), down: `${prefix}.feed_forward.down_proj` },
+    gateUp: `${prefix}.feed_forward.gate_up_proj`,
+    down: `${prefix}.feed_forward.down_proj`,
   };
 }
 
