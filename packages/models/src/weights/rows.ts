@@ -58,12 +58,22 @@ export async function* rowBlocks(
 export function pendingRows(spec: WeightSpec, source: TensorSource): PendingRows[] {
   const width = rowWidth(spec);
   const blocks: PendingRows[] = [];
+  // Parts that are stored by turns follow each other in one tensor.
+  let whole: WholeTensor | undefined;
   let row = 0;
   for (const part of spec.sources) {
     const info = source.tensors.get(part.name);
     if (info === undefined) throw new RangeError(`The plan names the tensor '${part.name}', which the source lacks.`);
-    const rowBytes = (width * SOURCE_DTYPE_BITS[info.dtype]) / 8;
-    for (const { first, rows, read } of partBlocks(part, width, rowBytes, source)) {
+    const valueBytes = SOURCE_DTYPE_BITS[info.dtype] / 8;
+    const rowBytes = width * valueBytes;
+    let parts: readonly PartRows[];
+    if (isReadWhole(part, width, valueBytes)) {
+      if (whole?.holds(part) !== true) whole = new WholeTensor(part, width, valueBytes, source);
+      parts = [whole.take(part)];
+    } else {
+      parts = partRows(part, width, rowBytes, source);
+    }
+    for (const { first, rows, read } of parts) {
       blocks.push({
         source: part.name,
         dtype: info.dtype,
@@ -89,41 +99,82 @@ function takenRows(part: SourceTensor, width: number): number {
 }
 
 interface PartRows extends Pick<PendingRows, 'rows' | 'read'> {
-  /** The row of the tensor that they begin with. */
+  /** The row of the tensor that they begin with, or 0 where it is read whole. */
   readonly first: number;
 }
 
-function* partBlocks(part: SourceTensor, width: number, rowBytes: number, source: TensorSource): Generator<PartRows> {
-  const { name, transposed, ranges = [{ first: 0, count: storedRows(part, width) }] } = part;
-  const totalBytes = storedRows(part, width) * rowBytes;
-  // Columns are scattered over the whole tensor, and many short ranges cost more to ask for than what lies between.
-  if (transposed === true || (ranges.length > 1 && totalBytes <= BLOCK_BYTES)) {
-    const rows = ranges.reduce((sum, { count }) => sum + count, 0);
-    const read = async (signal?: AbortSignal): Promise<Uint8Array> => {
-      const stored = await source.read(name, 0, totalBytes, signal);
-      const all = transposed === true ? transpose(stored, width, rowBytes / width) : stored;
-      const bytes = new Uint8Array(rows * rowBytes);
-      let at = 0;
-      for (const { first, count } of ranges) {
-        bytes.set(all.subarray(first * rowBytes, (first + count) * rowBytes), at);
-        at += count * rowBytes;
-      }
-      return bytes;
+/** Columns are scattered over the whole tensor, and many short ranges cost more to ask for than what lies between. */
+function isReadWhole(part: SourceTensor, width: number, valueBytes: number): boolean {
+  const { transposed, ranges = [] } = part;
+  return transposed === true || (ranges.length > 1 && storedRows(part, width) * width * valueBytes <= BLOCK_BYTES);
+}
+
+/**
+ * All of a tensor, transposed where its columns are the rows of the weight. It is read once for all parts that take
+ * rows of it, and forgotten after the last.
+ */
+class WholeTensor {
+  readonly #name: string;
+  readonly #transposed: boolean;
+  readonly #width: number;
+  readonly #valueBytes: number;
+  readonly #readAll: (signal?: AbortSignal) => Promise<Uint8Array>;
+  #bytes: Promise<Uint8Array> | undefined;
+  #takers = 0;
+
+  constructor(part: SourceTensor, width: number, valueBytes: number, source: TensorSource) {
+    const { name, transposed = false } = part;
+    this.#name = name;
+    this.#transposed = transposed;
+    this.#width = width;
+    this.#valueBytes = valueBytes;
+    this.#readAll = async (signal) => {
+      const stored = await source.read(name, 0, storedRows(part, width) * width * valueBytes, signal);
+      return transposed ? transpose(stored, width, valueBytes) : stored;
     };
-    yield { first: 0, rows, read };
-    return;
   }
-  const step = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes));
+
+  holds(part: SourceTensor): boolean {
+    return part.name === this.#name && (part.transposed ?? false) === this.#transposed;
+  }
+
+  take(part: SourceTensor): PartRows {
+    this.#takers += 1;
+    const read = async (signal?: AbortSignal): Promise<Uint8Array> => {
+      this.#bytes ??= this.#readAll(signal);
+      const all = await this.#bytes;
+      this.#takers -= 1;
+      if (this.#takers === 0) this.#bytes = undefined;
+      return rangesOf(all, part, this.#width * this.#valueBytes);
+    };
+    return { first: 0, rows: takenRows(part, this.#width), read };
+  }
+}
+
+/** The rows of a tensor that a part takes, in a place of their own. */
+function rangesOf(all: Uint8Array, { ranges }: SourceTensor, rowBytes: number): Uint8Array {
+  if (ranges === undefined) return all;
+  const bytes = new Uint8Array(ranges.reduce((sum, { count }) => sum + count, 0) * rowBytes);
+  let at = 0;
   for (const { first, count } of ranges) {
+    bytes.set(all.subarray(first * rowBytes, (first + count) * rowBytes), at);
+    at += count * rowBytes;
+  }
+  return bytes;
+}
+
+function partRows(part: SourceTensor, width: number, rowBytes: number, source: TensorSource): PartRows[] {
+  const step = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes));
+  const blocks: PartRows[] = [];
+  for (const { first, count } of part.ranges ?? [{ first: 0, count: storedRows(part, width) }]) {
     for (let begin = first; begin < first + count; begin += step) {
       const rows = Math.min(step, first + count - begin);
-      yield {
-        first: begin,
-        rows,
-        read: (signal) => source.read(name, begin * rowBytes, (begin + rows) * rowBytes, signal),
-      };
+      const read = (signal?: AbortSignal): Promise<Uint8Array> =>
+        source.read(part.name, begin * rowBytes, (begin + rows) * rowBytes, signal);
+      blocks.push({ first: begin, rows, read });
     }
   }
+  return blocks;
 }
 
 /** A (height, columns) matrix of values of some bytes as (columns, height). */
