@@ -1,5 +1,6 @@
-// y[t, i] = scale * table[tokens[t], i], and 0 where tokens[t] is not below the size of the vocabulary
-// Source: torch.nn.functional.embedding.
+// y[t, i] = scale * table[tokens[t] - firstToken, i] + positions[position[b] + l, i] for token l of sequence b; 0 stands for
+// a row that the table has not, for which y may be left as it is, and for one that positions has not
+// Source: torch.nn.functional.embedding; learned positions are those of GPT-2.
 // Work: one invocation eight values of a row, workgroups over all rows.
 // Workgroup memory: none.
 // Barriers: none.
@@ -13,24 +14,41 @@ struct Params {
   octets: u32,
   quads: u32,
   vocabSize: u32,
+  firstToken: u32,
   tableOffset: u32,
   tableStride: u32,
   tableScales: u32,
   tokensOffset: u32,
   tokensWidth: u32,
   tokensStride: u32,
+  // tokens of one sequence
+  length: u32,
+  capacity: u32,
+  positionsOffset: u32,
+  positionsStride: u32,
+  positionOffset: u32,
+  // in quads
+  yOffset: u32,
+  yStride: u32,
   scale: f32,
 }
 
 override WORKGROUP_SIZE: u32 = 64u;
+override HAS_POSITIONS: bool = false;
+// Rows of tokens that the table has not stay as they are; otherwise they begin at 0.
+override KEEPS: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 // (vocabSize, 8 * octets), rows tableStride octets apart, 16 bytes an element; scales from element tableScales
 @group(0) @binding(1) var<storage, read> table: array<vec4<u32>>;
 // (rows / tokensWidth, tokensWidth), rows tokensStride apart
 @group(0) @binding(2) var<storage, read> tokens: array<u32>;
-// (rows, 4 * quads)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+// (capacity, 8 * octets), rows positionsStride octets apart, from positionsOffset octets on
+@group(0) @binding(3) var<storage, read> positions: array<vec4<f32>>;
+// (rows / length) tokens consumed before these
+@group(0) @binding(4) var<storage, read> position: array<u32>;
+// (rows, 4 * quads), rows yStride apart
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
 
 // The scale of the block of a load.
 @if(weight_q8 || weight_q4)
@@ -52,8 +70,11 @@ fn main(
   let token = tokens[params.tokensOffset + row / params.tokensWidth * params.tokensStride + row % params.tokensWidth];
   var first = vec4<f32>();
   var second = vec4<f32>();
-  if (token < params.vocabSize) {
-    let at = params.tableOffset + token * params.tableStride + octet;
+  // A token below the first wraps round to a large number.
+  let entry = token - params.firstToken;
+  if (KEEPS && entry >= params.vocabSize) { return; }
+  if (entry < params.vocabSize) {
+    let at = params.tableOffset + entry * params.tableStride + octet;
     @if(weight_f32) first = quadOf(table[2u * at], 0u);
     @if(weight_f32) second = quadOf(table[2u * at + 1u], 0u);
     @if(!weight_f32) {
@@ -69,8 +90,20 @@ fn main(
       }
     }
   }
+  first *= params.scale;
+  second *= params.scale;
+  if (HAS_POSITIONS) {
+    let consumed = position[params.positionOffset + row / params.length];
+    let l = row % params.length;
+    if (consumed < params.capacity && l < params.capacity - consumed) {
+      let at = 2u * (params.positionsOffset + (consumed + l) * params.positionsStride + octet);
+      first += positions[at];
+      second += positions[at + 1u];
+    }
+  }
   // The last octet of a row may reach beyond the row of y.
   let quad = 2u * octet;
-  y[row * params.quads + quad] = first * params.scale;
-  if (quad + 1u < params.quads) { y[row * params.quads + quad + 1u] = second * params.scale; }
+  let at = params.yOffset + row * params.yStride + quad;
+  y[at] = first;
+  if (quad + 1u < params.quads) { y[at + 1u] = second; }
 }
