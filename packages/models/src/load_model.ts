@@ -21,7 +21,7 @@ import { createTokenizer } from './text/tokenizer.ts';
 import type { Checkpoint } from './weights/folder.ts';
 import { openCheckpoint } from './weights/folder.ts';
 import type { PlannedWeight, WeightDtype } from './weights/plan.ts';
-import { planWeights, splitTables } from './weights/plan.ts';
+import { isFloat32, planWeights, splitTables } from './weights/plan.ts';
 import { randomWeights } from './weights/random_weights.ts';
 import type { Folder } from './weights/source.ts';
 import { plannedBytes, uploadWeights } from './weights/upload.ts';
@@ -182,7 +182,7 @@ export async function createRandomModel(config: unknown, options: RandomModelOpt
   const { device, dtype } = options;
   const stored = weightsOf(parsed).map((spec): PlannedWeight => ({
     spec,
-    dtype: spec.kind === 'matrix' ? dtype : 'f32',
+    dtype: isFloat32(spec) ? 'f32' : dtype,
   }));
   const plan = splitTables(stored, largestBinding(device, options.largestBinding));
   const runtime = new ModelRuntime({

@@ -65,7 +65,7 @@ export function weightsOf({ spec, names }: ParsedModel): WeightSpec[] {
     table('embedding', names.embedding),
     ...(learnedPositions === undefined || names.positions === undefined
       ? []
-      : [vector('positions', `${names.positions}.weight`, [learnedPositions, hiddenSize])]),
+      : [{ ...matrix('positions', [[names.positions, learnedPositions]], hiddenSize), float32: true }]),
     ...(spec.sharedBlocks ?? []).flatMap((block, index) =>
       sharedBlockWeights(
         `shared.${index}`,

@@ -17,6 +17,9 @@ export interface PlannedWeight {
   readonly dtype: Dtype;
 }
 
+/** Whether a weight is f32 whatever the model's dtype is. */
+export const isFloat32 = ({ kind, float32 }: WeightSpec): boolean => kind === 'vector' || float32 === true;
+
 const FLOATS: Partial<Record<SourceDtype, Dtype>> = { F32: 'f32', F64: 'f32', F16: 'f16', BF16: 'bf16' };
 
 /**
@@ -30,7 +33,7 @@ export function planWeights(model: ParsedModel, source: TensorSource, dtype: Wei
   checkTensors(model, specs, source.tensors);
   return specs.map((spec) => {
     const stored = spec.sources.map(({ name }) => storedDtype(source.tensors.get(name)));
-    if (spec.kind === 'vector') return { spec, dtype: 'f32' };
+    if (isFloat32(spec)) return { spec, dtype: 'f32' };
     const quantized = dtype === 'q8' || dtype === 'q4';
     if (dtype !== 'auto' && !(quantized && spec.exact === true)) return { spec, dtype };
     // Parts of one matrix that differ in type are widened to what holds them all.

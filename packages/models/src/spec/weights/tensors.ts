@@ -31,6 +31,8 @@ export interface WeightSpec {
   readonly sources: readonly SourceTensor[];
   /** `negativeExp`: A = -exp(A_log). */
   readonly transform?: 'negativeExp';
+  /** A matrix that is f32 whatever the model's dtype is. */
+  readonly float32?: boolean;
   /** A matrix that keeps a plain dtype when the model is quantized: small ones that much depends on. */
   readonly exact?: boolean;
 }
