@@ -45,6 +45,8 @@ export interface StoredPart {
   readonly ranges?: readonly RowRange[];
   readonly transposed?: boolean;
   readonly scale?: number;
+  /** Multiplies the bias, where that is not `scale`. */
+  readonly biasScale?: number;
 }
 
 /** Where the checkpoint keeps a projection: a whole tensor by its name, or a part of one. */
@@ -68,7 +70,7 @@ export function expertMatrices(name: string, experts: readonly (readonly Part[])
 /** A vector of parts, one after another: the biases of projections that are one matrix. */
 export function biasOf(name: string, parts: readonly Part[]): WeightSpec {
   const sources = parts.map(([part, rows]): SourceTensor => {
-    const { name: stored, shape = [rows], ranges, scale } = storedPart(part);
+    const { name: stored, shape = [rows], ranges, scale: ofMatrix, biasScale: scale = ofMatrix } = storedPart(part);
     return {
       name: `${stored}.bias`,
       shape: [shape.length > 1 && storedPart(part).transposed === true ? (shape[1] ?? rows) : (shape[0] ?? rows)],
