@@ -1,17 +1,30 @@
 import { UnsupportedModelError } from '@mambalab/kernels';
 import { ConfigReader } from '../spec/config.ts';
 import type { ParsedModel } from '../spec/weight_spec.ts';
+import { parseBamba } from './bamba.ts';
+import { parseFalconH1 } from './falcon_h1.ts';
+import { parseFalconMamba } from './falcon_mamba.ts';
+import { parseGraniteMoeHybrid } from './granitemoehybrid.ts';
+import { parseJamba } from './jamba.ts';
 import { parseLlama } from './llama.ts';
+import { parseMamba } from './mamba.ts';
+import { isMambaSsm, parseMambaSsm } from './mamba_ssm.ts';
 import { parseMamba2 } from './mamba2.ts';
 import { parseNemotronH } from './nemotron_h.ts';
 
 const FAMILIES: Readonly<Record<string, (config: ConfigReader) => ParsedModel>> = {
+  bamba: parseBamba,
+  falcon_h1: parseFalconH1,
+  falcon_mamba: parseFalconMamba,
+  granitemoehybrid: parseGraniteMoeHybrid,
+  jamba: parseJamba,
   llama: parseLlama,
+  mamba: parseMamba,
   mamba2: parseMamba2,
   nemotron_h: parseNemotronH,
 };
 
-/** `model_type`s that can be loaded. */
+/** `model_type`s that can be loaded. Configurations of mamba_ssm, which have none, are known by their fields. */
 export const SUPPORTED_FAMILIES: readonly string[] = Object.keys(FAMILIES);
 
 /**
@@ -21,7 +34,16 @@ export const SUPPORTED_FAMILIES: readonly string[] = Object.keys(FAMILIES);
  */
 export function parseConfig(config: unknown): ParsedModel {
   const reader = new ConfigReader(config);
-  const family = reader.string('model_type');
+  const parse = parserOf(reader);
+  reader.refuse('quantization_config', []);
+  const parsed = parse(reader);
+  checkDivides(parsed);
+  return parsed;
+}
+
+function parserOf(config: ConfigReader): (config: ConfigReader) => ParsedModel {
+  if (isMambaSsm(config)) return parseMambaSsm;
+  const family = config.string('model_type');
   const parse = Object.hasOwn(FAMILIES, family) ? FAMILIES[family] : undefined;
   if (parse === undefined) {
     throw new UnsupportedModelError(
@@ -29,10 +51,7 @@ export function parseConfig(config: unknown): ParsedModel {
       `Supported are: ${SUPPORTED_FAMILIES.join(', ')}.`,
     );
   }
-  reader.refuse('quantization_config', []);
-  const parsed = parse(reader);
-  checkDivides(parsed);
-  return parsed;
+  return parse;
 }
 
 /** What every kernel takes for granted. */
