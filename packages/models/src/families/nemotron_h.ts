@@ -27,8 +27,9 @@ const WORDS: Readonly<Record<string, LayerKind>> = {
  * (`moe_latent_size`).
  *
  * `time_step_min` bounds only how dt was initialised. (The Hugging Face class also clamps dt with it in prefill but not
- * in decoding; Megatron and llama.cpp do neither, and one rule for both is what a model was trained with.) Tensors that
- * predict several tokens at once (`mtp`) are passed over.
+ * in decoding; Megatron and llama.cpp do neither, and one rule for both is what a model was trained with.) Nor does
+ * that class tie its head to the embeddings, whatever `tie_word_embeddings` says. Tensors that predict several tokens at
+ * once (`mtp`) are passed over.
  */
 export function parseNemotronH(config: ConfigReader): ParsedModel {
   const kinds = layerKinds(config);
@@ -43,7 +44,7 @@ export function parseNemotronH(config: ConfigReader): ParsedModel {
       hiddenSize: config.size('hidden_size'),
       layers: kinds.map((kind) => ({ norms: [norm], blocks: [readBlock(config, kind)] })),
       finalNorm: norm,
-      tiedEmbeddings: config.boolean('tie_word_embeddings', false),
+      tiedEmbeddings: false,
       // Without attention nothing bounds the context, whatever the configuration says of positions.
       ...(contextLength !== undefined && kinds.includes('attention') ? { contextLength } : {}),
       eosTokens: config.tokens('eos_token_id'),
