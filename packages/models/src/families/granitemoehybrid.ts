@@ -1,12 +1,14 @@
 import type { ConfigReader } from '../spec/config.ts';
-import type { AttentionSpec } from '../spec/model_spec.ts';
+import { readActivation } from '../spec/config.ts';
+import type { AttentionSpec, MoeSpec } from '../spec/model_spec.ts';
 import type { ParsedModel } from '../spec/weight_spec.ts';
+import type { MoeNames } from '../spec/weights/moe.ts';
 import type { PartName } from '../spec/weights/tensors.ts';
 import { readBambaMixer, readHybridKinds } from './bamba.ts';
 import type { NamedBlock } from './decoder.ts';
 import { decoderModel } from './decoder.ts';
 import { mamba2Names } from './mamba2.ts';
-import { attentionNames, readAttention, readGatedMlp } from './transformer.ts';
+import { attentionNames, readAttention } from './transformer.ts';
 
 /**
  * Granite 4: Mamba-2 or attention, then a feed-forward layer of every token and, with `num_local_experts` above 0, experts
@@ -45,50 +47,53 @@ function readGraniteAttention(config: ConfigReader): AttentionSpec {
 }
 
 function feedForward(config: ConfigReader, layer: string, outputScale: number): NamedBlock {
-  const hiddenSize = config.size('hidden_size');
   const width = config.size('shared_intermediate_size', 1024);
-  const activation = readGatedMlp(config).activation;
+  const activation = readActivation(config, 'hidden_act', 'silu');
   const shared = {
-    ...gateAndUp(`${layer}.shared_mlp.input_linear`, width, [2 * width, hiddenSize]),
+    ...gateAndUp(`${layer}.shared_mlp.input_linear`, width, [2 * width, config.size('hidden_size')]),
     down: `${layer}.shared_mlp.output_linear`,
   };
-  const experts = config.number('num_local_experts', 8);
-  if (experts === 0) {
-    const block = { kind: 'mlp', intermediateSize: width, activation, gated: true, bias: false, outputScale } as const;
-    return { block, names: { kind: 'mlp', ...shared } };
+  if (config.raw('num_local_experts') === 0) {
+    return {
+      block: { kind: 'mlp', intermediateSize: width, activation, gated: true, bias: false, outputScale },
+      names: { kind: 'mlp', ...shared },
+    };
   }
-  const intermediateSize = config.size('intermediate_size');
-  const prefix = `${layer}.block_sparse_moe`;
-  const inputs = [config.size('num_local_experts', 8), 2 * intermediateSize, hiddenSize];
-  const outputs = [experts, hiddenSize, intermediateSize];
+  const moe = readExperts(config);
   return {
-    block: {
-      kind: 'moe',
-      experts,
-      topK: config.size('num_experts_per_tok', 2),
-      intermediateSize,
-      activation,
-      gated: true,
-      scoring: 'softmax',
-      order: 'topKThenSoftmax',
-      normalize: false,
-      correctionBias: false,
-      shared: { intermediateSize: width, gate: false },
-      outputScale,
-    },
-    names: {
-      kind: 'moe',
-      router: `${prefix}.router.layer`,
-      expert: (index) => ({
-        ...gateAndUp(`${prefix}.input_linear`, intermediateSize, inputs, index),
-        down: {
-          name: `${prefix}.output_linear`,
-          shape: outputs,
-          ranges: [{ first: index * hiddenSize, count: hiddenSize }],
-        },
-      }),
-      shared,
-    },
+    block: { ...moe, shared: { intermediateSize: width, gate: false }, outputScale },
+    names: { ...expertNames(`${layer}.block_sparse_moe`, moe, config.size('hidden_size')), shared },
+  };
+}
+
+function readExperts(config: ConfigReader): MoeSpec {
+  return {
+    kind: 'moe',
+    experts: config.size('num_local_experts', 8),
+    topK: config.size('num_experts_per_tok', 2),
+    intermediateSize: config.size('intermediate_size'),
+    activation: readActivation(config, 'hidden_act', 'silu'),
+    gated: true,
+    scoring: 'softmax',
+    order: 'topKThenSoftmax',
+    normalize: false,
+    correctionBias: false,
+  };
+}
+
+/** All experts are two tensors (experts, rows, width). */
+function expertNames(prefix: string, { experts, intermediateSize: inner }: MoeSpec, hiddenSize: number): MoeNames {
+  return {
+    kind: 'moe',
+    router: `${prefix}.router.layer`,
+    expert: (index) => ({
+      ...gateAndUp(`${prefix}.input_linear`, inner, [experts, 2 * inner, hiddenSize], index),
+      down: {
+        name: `${prefix}.output_linear`,
+        shape: [experts, hiddenSize, inner],
+        ranges: [{ first: index * hiddenSize, count: hiddenSize }],
+      },
+    }),
   };
 }
 
