@@ -12,6 +12,9 @@ export const FILES = 'files/';
 /** Prefix of the keys under which stands what was found at an address. */
 export const ADDRESSES = 'addresses/';
 
+/** The names of segments: their numbers. */
+export const SEGMENT_NAME: RegExp = /^\d{6,}$/;
+
 /** What is stored about a file beside its segments. */
 export interface StoredAbout {
   /** The hub id, or the address of the folder. */
@@ -60,8 +63,9 @@ export class CachedFile {
     const values = await this.#cache.list(this.#prefix);
     const held = new Set<number>();
     for (const { key, byteLength } of values) {
-      const index = Number(key.slice(this.#prefix.length));
-      if (Number.isInteger(index) && byteLength === this.#length(index)) held.add(index);
+      const name = key.slice(this.#prefix.length);
+      const index = SEGMENT_NAME.test(name) ? Number(name) : -1;
+      if (index >= 0 && byteLength === this.#length(index)) held.add(index);
     }
     return held;
   }
@@ -116,9 +120,7 @@ export class CachedFile {
 
   /** Forgets the file. */
   async clear(): Promise<void> {
-    // The mark first: what is left of an interrupted removal must not pass for a whole file.
-    await this.#cache.delete(`${this.#prefix}whole`);
-    for (const { key } of await this.#cache.list(this.#prefix)) await this.#cache.delete(key);
+    await removeContent(this.#cache, this.#prefix);
     this.#described = undefined;
   }
 
@@ -139,6 +141,13 @@ export class CachedFile {
   #length(index: number): number {
     return Math.min(SEGMENT_BYTES, this.#about.size - index * SEGMENT_BYTES);
   }
+}
+
+/** Removes what is stored of a file under a prefix. */
+export async function removeContent(cache: Cache, prefix: string): Promise<void> {
+  // The mark first: what is left of an interrupted removal must not pass for a whole file.
+  await cache.delete(`${prefix}whole`);
+  for (const { key } of await cache.list(prefix)) await cache.delete(key);
 }
 
 /** What was found at `address` the last time. */
@@ -171,7 +180,7 @@ export async function remember(cache: Cache, address: string, found: StoredAddre
 }
 
 /** A small stored object; undefined if it is damaged. */
-export function parseStored(bytes: Uint8Array): unknown {
+export function parseStored(bytes: Uint8Array): object | undefined {
   try {
     const value: unknown = JSON.parse(new TextDecoder().decode(bytes));
     return typeof value === 'object' && value !== null ? value : undefined;
