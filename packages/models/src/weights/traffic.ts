@@ -127,15 +127,17 @@ export class Traffic {
 /** Rejects with the signal's reason as soon as it aborts, whatever `promise` does. */
 export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await promise;
+  // One for each call: many listeners of one signal look like a leak to Node, which warns.
+  const own = AbortSignal.any([signal]);
   let stop: () => void = () => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
-    stop = (): void => reject(signal.reason);
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
+    stop = (): void => reject(own.reason);
+    if (own.aborted) stop();
+    else own.addEventListener('abort', stop, { once: true });
   });
   try {
     return await Promise.race([promise, aborted]);
   } finally {
-    signal.removeEventListener('abort', stop);
+    own.removeEventListener('abort', stop);
   }
 }
