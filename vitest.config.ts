@@ -12,6 +12,9 @@ const alias = [
   { find: /^@mambalab\/(\w+)\/([\w-]+)$/, replacement: path('packages/$1/src/$2') },
 ];
 
+// Tests that take too long for every day: MAMBALAB_LONG=1 npx vitest run --project long
+const long = { name: 'long', include: ['tests/long/**/*.test.ts'], testTimeout: 600_000, sequence: { groupOrder: 4 } };
+
 const config: ViteUserConfig = {
   cacheDir: '.cache/vite',
   resolve: { alias },
@@ -27,6 +30,7 @@ const config: ViteUserConfig = {
           sequence: { groupOrder: 0 },
         },
       },
+      ...(process.env['MAMBALAB_LONG'] === '1' ? [{ extends: true as const, test: long }] : []),
       {
         extends: true,
         test: {
