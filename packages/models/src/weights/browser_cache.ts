@@ -1,4 +1,4 @@
-import { ArgumentError } from '@mambalab/kernels';
+import { ArgumentError, StorageQuotaError } from '@mambalab/kernels';
 import type { ByteRange, Cache, CacheValue } from './cache.ts';
 
 /** The name of the folder or cache of the origin, and of its locks. */
@@ -68,7 +68,8 @@ export function fileSystemCache(folder: FileSystemDirectoryHandle): Cache {
       } catch (error) {
         await stream.abort().catch(() => undefined);
         if ((await handle.getFile()).size === 0) await parent.removeEntry(name).catch(() => undefined);
-        throw error;
+        signal?.throwIfAborted();
+        throw await explainWrite(error, bytes.byteLength);
       }
     },
     list: async (prefix = '') => {
@@ -85,6 +86,17 @@ export function fileSystemCache(folder: FileSystemDirectoryHandle): Cache {
       }
     },
   };
+}
+
+/** A browser that runs out of room in the middle of a write may only say that the write broke off. */
+async function explainWrite(error: unknown, needed: number): Promise<unknown> {
+  const room = await shared.room();
+  if (room === undefined || room >= needed) return error;
+  return new StorageQuotaError(
+    `The browser has room for ${room} more bytes of this site; ${needed} are needed.`,
+    'Remove files that are no longer needed.',
+    { cause: error },
+  );
 }
 
 async function placeOf(
