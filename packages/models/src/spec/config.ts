@@ -17,6 +17,14 @@ export class ConfigReader {
     this.#path = path;
   }
 
+  /**
+   * The same configuration where absent fields have these values, as the family's own class gives them. A field that is
+   * null stays so.
+   */
+  withDefaults(defaults: Readonly<Record<string, unknown>>): ConfigReader {
+    return new ConfigReader({ ...defaults, ...this.#fields }, this.#file, this.#path);
+  }
+
   /** The field as it stands; undefined where it is absent or null. */
   raw(name: string): unknown {
     const value = this.#fields[name];
