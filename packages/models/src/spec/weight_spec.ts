@@ -43,6 +43,11 @@ export interface ModelNames {
   readonly head: string;
   readonly layers: readonly LayerNames[];
   readonly sharedBlocks?: readonly SharedBlockNames[];
+  /**
+   * How names begin in other checkpoints of the family: what stands for a beginning above. The first that leads to the
+   * embedding holds, where the names above do not.
+   */
+  readonly prefixes?: readonly Readonly<Record<string, string>>[];
   /** Tensors that some checkpoints hold and nothing needs. */
   readonly ignored: readonly RegExp[];
 }
