@@ -1,14 +1,34 @@
 import { UnsupportedModelError } from '@mambalab/kernels';
 import { ConfigReader } from '../spec/config.ts';
 import type { ParsedModel } from '../spec/weight_spec.ts';
+import { parseGemma3 } from './gemma3.ts';
+import { parseGemma3Text } from './gemma3_text.ts';
+import { parseGpt2 } from './gpt2.ts';
+import { parseGptNeoX } from './gpt_neox.ts';
+import { parseGranite } from './granite.ts';
 import { parseLlama } from './llama.ts';
 import { parseMamba2 } from './mamba2.ts';
+import { parseMistral } from './mistral.ts';
+import { parseNemotron } from './nemotron.ts';
 import { parseNemotronH } from './nemotron_h.ts';
+import { parseQwen2 } from './qwen2.ts';
+import { parseQwen3 } from './qwen3.ts';
+import { parseSmolLM3 } from './smollm3.ts';
 
 const FAMILIES: Readonly<Record<string, (config: ConfigReader) => ParsedModel>> = {
+  gemma3: parseGemma3,
+  gemma3_text: parseGemma3Text,
+  gpt2: parseGpt2,
+  gpt_neox: parseGptNeoX,
+  granite: parseGranite,
   llama: parseLlama,
   mamba2: parseMamba2,
+  mistral: parseMistral,
+  nemotron: parseNemotron,
   nemotron_h: parseNemotronH,
+  qwen2: parseQwen2,
+  qwen3: parseQwen3,
+  smollm3: parseSmolLM3,
 };
 
 /** `model_type`s that can be loaded. */
