@@ -12,6 +12,19 @@ describe.each(simdChoices(device))('with %o', (force) => {
   });
 });
 
+it('a vocabulary in several tensors gives the same', async () => {
+  // Half of the 128 rows of 32 values, which is more than any other matrix of this model takes.
+  using model = await loadGolden(device, 'llama', { largestBinding: 64 * 32 * 4 });
+  const names = [...model.runtime.constants.keys()];
+  expect(names.filter((name) => /embedding|head/.test(name))).toEqual([
+    'embedding.part0',
+    'embedding.part1',
+    'head.part0',
+    'head.part1',
+  ]);
+  await expectGolden(model, await goldenOf('llama'));
+});
+
 it('a wrong golden does not pass', async () => {
   const golden = await goldenOf('mamba2');
   using model = await loadGolden(device, 'mamba2');

@@ -5,12 +5,12 @@
 //   sums. Which expert's, it finds from the offsets; those that find none return.
 // Workgroup memory: 64 (tile rows + tile columns) + 16 bytes, up to 12 KiB. Barriers: around the search and the staging
 //   of a tile. Requirements: none.
-//! axis weight: f32 | f16 | bf16
+//! axis weight: f32 | f16 | bf16 | q8 | q4
 //! axis access: vector | scalar
 import package::shared::activations::activate;
 import package::shared::expert_tile::{beginSearch, offerTile, endSearch};
 import package::shared::tile::{THREADS_M, THREADS_N, THREAD_ROWS, THREAD_COLUMNS, TILE_K, Sums, stageX, stageW, multiplyTiles, placeOf};
-import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
+import package::shared::weights::{VALUES_PER_LOAD, VALUES_STAGED, Loads, valuesOf, quadAt, blockOf, scaleOf};
 
 struct Params {
   slots: u32,
@@ -22,9 +22,11 @@ struct Params {
   gateOffset: u32,
   gateStride: u32,
   gateExpertStride: u32,
+  gateScales: u32,
   weightOffset: u32,
   weightStride: u32,
   weightExpertStride: u32,
+  weightScales: u32,
   yStride: u32,
 }
 
@@ -38,9 +40,11 @@ override PAIRED: bool = false;
 // (M, K), or (M, slots, K) where PAIRED, from xOffset, rows xStride apart; both are multiples of 4 for vector access
 @if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
-// (E, N, K) from gateOffset, rows gateStride, experts gateExpertStride apart (multiples of 8), 16 bytes an element
+// (E, N, K) from gateOffset, rows gateStride, experts gateExpertStride apart (multiples of 8, of 32 for quants), 16 bytes
+// an element; scales of all experts from element gateScales
 @group(0) @binding(2) var<storage, read> gate: array<vec4<u32>>;
-// (E, N, K) from weightOffset, rows weightStride, experts weightExpertStride apart (multiples of 8)
+// (E, N, K) from weightOffset, rows weightStride, experts weightExpertStride apart (multiples of 8, of 32 for quants);
+// scales of all experts from element weightScales
 @group(0) @binding(3) var<storage, read> weight: array<vec4<u32>>;
 // (M slots): pairs sorted by expert
 @group(0) @binding(4) var<storage, read> order: array<u32>;
@@ -61,10 +65,33 @@ fn masked(values: vec4<f32>, k: u32) -> vec4<f32> {
   return select(vec4<f32>(0.0), values, vec4<u32>(k) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.inner));
 }
 
-// One load of the gate or of the other matrix.
-fn loadWeight(fromGate: bool, at: u32) -> vec4<u32> {
-  if (fromGate) { return gate[at / VALUES_PER_LOAD]; }
-  return weight[at / VALUES_PER_LOAD];
+// One load of the gate or of the other matrix, counted from the start of its binding, and the scale of its block.
+fn wordsAt(fromGate: bool, load: u32) -> vec4<u32> {
+  if (fromGate) { return gate[load]; }
+  return weight[load];
+}
+
+@if(weight_q8 || weight_q4)
+fn scaleAt(fromGate: bool, load: u32) -> f32 {
+  let block = blockOf(load);
+  if (fromGate) { return scaleOf(gate[params.gateScales + block / 8u][block / 2u % 4u], block); }
+  return scaleOf(weight[params.weightScales + block / 8u][block / 2u % 4u], block);
+}
+
+// One load of each of four rows.
+fn load(fromGate: bool, loads: vec4<u32>) -> Loads {
+  var found: Loads;
+  found.w0 = wordsAt(fromGate, loads.x);
+  found.w1 = wordsAt(fromGate, loads.y);
+  found.w2 = wordsAt(fromGate, loads.z);
+  found.w3 = wordsAt(fromGate, loads.w);
+  @if(weight_q8 || weight_q4) {
+    found.scales.x = scaleAt(fromGate, loads.x);
+    found.scales.y = scaleAt(fromGate, loads.y);
+    found.scales.z = scaleAt(fromGate, loads.z);
+    found.scales.w = scaleAt(fromGate, loads.w);
+  }
+  return found;
 }
 
 // Writes four values of the tile's row. Rows of y have room for the last four.
@@ -100,9 +127,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let xBlock = local / (TILE_K / 4u);
   let xK = local % (TILE_K / 4u) * 4u;
   let other = threads - 1u - local;
-  let wStages = other < THREADS_N * THREAD_COLUMNS / 4u * (TILE_K / VALUES_PER_LOAD);
-  let wBlock = other / (TILE_K / VALUES_PER_LOAD);
-  let wK = other % (TILE_K / VALUES_PER_LOAD) * VALUES_PER_LOAD;
+  let wStages = other < THREADS_N * THREAD_COLUMNS / 4u * (TILE_K / VALUES_STAGED);
+  let wBlock = other / (TILE_K / VALUES_STAGED);
+  let wK = other % (TILE_K / VALUES_STAGED) * VALUES_STAGED;
   // Rows beyond the last one repeat it; their sums are not written.
   let lanes = vec4<u32>(0u, 1u, 2u, 3u);
   let rows = tile.y + min(xBlock * 4u + lanes, vec4<u32>(tile.z - 1u));
@@ -117,10 +144,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   var sums: Sums;
   var xs: mat4x4<f32>;
-  var w0: vec4<u32>;
-  var w1: vec4<u32>;
-  var w2: vec4<u32>;
-  var w3: vec4<u32>;
+  var ws: Loads;
   let steps = (params.inner + TILE_K - 1u) / TILE_K;
   for (var step = 0u; step <= steps; step++) {
     if (step > 0u) {
@@ -132,8 +156,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       }
       if (xStages) { stageX(xBlock, xK, xs); }
       if (wStages) {
-        stageW(wBlock, wK, mat4x4<f32>(unpackLow(w0), unpackLow(w1), unpackLow(w2), unpackLow(w3)));
-        @if(!weight_f32) stageW(wBlock, wK + 4u, mat4x4<f32>(unpackHigh(w0), unpackHigh(w1), unpackHigh(w2), unpackHigh(w3)));
+        let quad = quadAt((step - 1u) * TILE_K + wK);
+        stageW(wBlock, wK, valuesOf(ws, quad));
+        @if(weight_f16 || weight_bf16) stageW(wBlock, wK + 4u, valuesOf(ws, 1u));
       }
       workgroupBarrier();
     }
@@ -144,10 +169,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       }
       if (wStages) {
         let at = min(k + wK, params.inner - 1u);
-        w0 = loadWeight(fromGate, wStarts.x + at);
-        w1 = loadWeight(fromGate, wStarts.y + at);
-        w2 = loadWeight(fromGate, wStarts.z + at);
-        w3 = loadWeight(fromGate, wStarts.w + at);
+        ws = load(fromGate, (wStarts + at) / VALUES_PER_LOAD);
       }
     }
     if (step > 0u) { multiplyTiles(&sums, place); }

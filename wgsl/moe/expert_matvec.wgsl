@@ -5,11 +5,11 @@
 // Workgroup memory: 4 KiB of partial sums, 1 KiB with subgroups. Barriers: those of sumOverWorkgroup.
 // Requirements: none; subgroups shorten the reduction.
 //! axis simd: subgroups(subgroups) | baseline
-//! axis weight: f32 | f16 | bf16
+//! axis weight: f32 | f16 | bf16 | q8 | q4
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, HAS_NORM, Sums, addProducts, totalsOf};
-import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, HAS_NORM, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
 struct Params {
@@ -21,9 +21,11 @@ struct Params {
   gateOffset: u32,
   gateStride: u32,
   gateExpertStride: u32,
+  gateScales: u32,
   weightOffset: u32,
   weightStride: u32,
   weightExpertStride: u32,
+  weightScales: u32,
   normOffset: u32,
   indicesOffset: u32,
   yStride: u32,
@@ -39,9 +41,11 @@ override PAIRED: bool = false;
 // (M, K), or (M, slots, K) where PAIRED, from xOffset, rows xStride apart; both are multiples of 4 for vector access
 @if(access_vector) @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @if(access_scalar) @group(0) @binding(1) var<storage, read> x: array<f32>;
-// (E, N, K) from gateOffset, rows gateStride, experts gateExpertStride apart (multiples of 8), 16 bytes an element
+// (E, N, K) from gateOffset, rows gateStride, experts gateExpertStride apart (multiples of 8, of 32 for quants), 16 bytes
+// an element; scales of all experts from element gateScales
 @group(0) @binding(2) var<storage, read> gate: array<vec4<u32>>;
-// (E, N, K) from weightOffset, rows weightStride, experts weightExpertStride apart (multiples of 8)
+// (E, N, K) from weightOffset, rows weightStride, experts weightExpertStride apart (multiples of 8, of 32 for quants);
+// scales of all experts from element weightScales
 @group(0) @binding(3) var<storage, read> weight: array<vec4<u32>>;
 // (K) from normOffset, a multiple of 4 for vector access: g
 @if(access_vector) @group(0) @binding(4) var<storage, read> normWeight: array<vec4<f32>>;
@@ -86,32 +90,64 @@ fn multiplyFour(sums: ptr<function, Sums>, start: u32, k: u32, weights: mat4x4<f
   addProducts(sums, values, gain, weights);
 }
 
-// Four rows of weights, one load of each. With a gate they are the gate's n, the other's n, the gate's n + 1, the other's n + 1.
-struct Loads {
-  w0: vec4<u32>,
-  w1: vec4<u32>,
-  w2: vec4<u32>,
-  w3: vec4<u32>,
+// One load of the gate or of the other matrix, counted from the start of its binding, and the scale of its block.
+fn wordsAt(fromGate: bool, load: u32) -> vec4<u32> {
+  if (fromGate) { return gate[load]; }
+  return weight[load];
 }
 
-fn load(rows: vec4<u32>, unit: u32) -> Loads {
-  var loads: Loads;
-  if (GATED) { loads.w0 = gate[rows.x + unit]; } else { loads.w0 = weight[rows.x + unit]; }
-  if (ROWS > 1u) { loads.w1 = weight[rows.y + unit]; }
+@if(weight_q8 || weight_q4)
+fn scaleAt(fromGate: bool, load: u32) -> f32 {
+  let block = blockOf(load);
+  if (fromGate) { return scaleOf(gate[params.gateScales + block / 8u][block / 2u % 4u], block); }
+  return scaleOf(weight[params.weightScales + block / 8u][block / 2u % 4u], block);
+}
+
+// One load of each of four rows; with a gate they are the gate's n, the other's n, the gate's n + 1, the other's n + 1.
+fn load(loads: vec4<u32>) -> Loads {
+  var found: Loads;
+  found.w0 = wordsAt(GATED, loads.x);
+  if (ROWS > 1u) { found.w1 = wordsAt(false, loads.y); }
   if (ROWS > 2u) {
-    if (GATED) { loads.w2 = gate[rows.z + unit]; } else { loads.w2 = weight[rows.z + unit]; }
-    loads.w3 = weight[rows.w + unit];
+    found.w2 = wordsAt(GATED, loads.z);
+    found.w3 = wordsAt(false, loads.w);
   }
-  return loads;
+  @if(weight_q8 || weight_q4) {
+    found.scales.x = scaleAt(GATED, loads.x);
+    if (ROWS > 1u) { found.scales.y = scaleAt(false, loads.y); }
+    if (ROWS > 2u) {
+      found.scales.z = scaleAt(GATED, loads.z);
+      found.scales.w = scaleAt(false, loads.w);
+    }
+  }
+  return found;
 }
 
+fn multiplyQuad(sums: ptr<function, Sums>, start: u32, k: u32, turn: u32, loads: Loads, quad: u32, tail: bool) {
+  multiplyFour(sums, start, k + (turn + quad) % QUADS * 4u, quadsOf(loads, quad), tail);
+}
+
+// Adds the products of one load of each row, number `unit` of them.
 fn multiply(sums: ptr<function, Sums>, start: u32, unit: u32, loads: Loads, tail: bool) {
-  let low = mat4x4<f32>(unpackLow(loads.w0), unpackLow(loads.w1), unpackLow(loads.w2), unpackLow(loads.w3));
-  multiplyFour(sums, start, unit * VALUES_PER_LOAD, low, tail);
-  @if(!weight_f32) {
-    let high = mat4x4<f32>(unpackHigh(loads.w0), unpackHigh(loads.w1), unpackHigh(loads.w2), unpackHigh(loads.w3));
-    multiplyFour(sums, start, unit * VALUES_PER_LOAD + 4u, high, tail);
+  let k = unit * VALUES_PER_LOAD;
+  let turn = turnOf(unit);
+  let parts = turned(loads, turn);
+  @if(!(weight_q8 || weight_q4)) let into = sums;
+  @if(weight_q8 || weight_q4) var part = Sums();
+  @if(weight_q8 || weight_q4) let into = &part;
+  if (UNROLL || QUADS <= 2u) {
+    multiplyQuad(into, start, k, turn, parts, 0u, tail);
+    @if(!weight_f32) multiplyQuad(into, start, k, turn, parts, 1u, tail);
+    @if(weight_q8 || weight_q4) multiplyQuad(into, start, k, turn, parts, 2u, tail);
+    @if(weight_q8 || weight_q4) multiplyQuad(into, start, k, turn, parts, 3u, tail);
+    @if(weight_q4) multiplyQuad(into, start, k, turn, parts, 4u, tail);
+    @if(weight_q4) multiplyQuad(into, start, k, turn, parts, 5u, tail);
+    @if(weight_q4) multiplyQuad(into, start, k, turn, parts, 6u, tail);
+    @if(weight_q4) multiplyQuad(into, start, k, turn, parts, 7u, tail);
+  } else {
+    for (var quad = 0u; quad < QUADS; quad++) { multiplyQuad(into, start, k, turn, parts, quad, tail); }
   }
+  @if(weight_q8 || weight_q4) addScaled(sums, part, loads.scales);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -141,8 +177,8 @@ fn main(
   let pairs = params.inner / VALUES_PER_LOAD / (2u * WORKGROUP_SIZE);
   for (var pair = 0u; pair < pairs; pair++) {
     let unit = pair * 2u * WORKGROUP_SIZE + local;
-    let one = load(rows, unit);
-    let two = load(rows, unit + WORKGROUP_SIZE);
+    let one = load(rows + unit);
+    let two = load(rows + unit + WORKGROUP_SIZE);
     multiply(&sums, start, unit, one, false);
     multiply(&sums, start, unit + WORKGROUP_SIZE, two, false);
   }
@@ -151,7 +187,7 @@ fn main(
   let rounds = (units - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
   for (var round = 0u; round < rounds; round++) {
     let unit = done + round * WORKGROUP_SIZE + local;
-    if (unit < units) { multiply(&sums, start, unit, load(rows, unit), true); }
+    if (unit < units) { multiply(&sums, start, unit, load(rows + unit), true); }
   }
 
   let totals = totalsOf(sums, local, subgroupSize);

@@ -5,9 +5,9 @@
 // Barriers: those of sumOverWorkgroup.
 // Requirements: none; subgroups shorten the reduction.
 //! axis simd: subgroups(subgroups) | baseline
-//! axis weight: f32 | f16 | bf16
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, Sums, addProducts, totalsOf};
-import package::shared::weights::{VALUES_PER_LOAD, unpackLow, unpackHigh};
+//! axis weight: f32 | f16 | bf16 | q8 | q4
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
 struct Params {
@@ -18,6 +18,7 @@ struct Params {
   downOffset: u32,
   downStride: u32,
   downExpertStride: u32,
+  downScales: u32,
   indicesOffset: u32,
   weightsOffset: u32,
   yOffset: u32,
@@ -30,7 +31,8 @@ override HAS_RESIDUAL: bool = false;
 @group(0) @binding(0) var<uniform> params: Params;
 // (M, slots, K), rows hStride apart (a multiple of 4)
 @group(0) @binding(1) var<storage, read> h: array<vec4<f32>>;
-// (E, N, K) from downOffset, rows downStride, experts downExpertStride apart (multiples of 8), 16 bytes an element
+// (E, N, K) from downOffset, rows downStride, experts downExpertStride apart (multiples of 8, of 32 for quants), 16 bytes
+// an element; scales of all experts from element downScales
 @group(0) @binding(2) var<storage, read> down: array<vec4<u32>>;
 // (M, slots) from indicesOffset: experts
 @group(0) @binding(3) var<storage, read> indices: array<u32>;
@@ -46,50 +48,77 @@ fn loadH(start: u32, k: u32) -> vec4<f32> {
   return select(h[(start + k) / 4u], vec4<f32>(0.0), outside);
 }
 
-// Adds the products of four values along K from k; `share` is the weight of the slot.
-fn multiplyFour(sums: ptr<function, Sums>, start: u32, k: u32, share: f32, weights: mat4x4<f32>) {
-  var values: mat4x4<f32>;
-  values[0] = loadH(start, k);
-  addProducts(sums, values, vec4<f32>(share), weights);
+@if(weight_q8 || weight_q4)
+fn scaleAt(load: u32) -> f32 {
+  let block = blockOf(load);
+  return scaleOf(down[params.downScales + block / 8u][block / 2u % 4u], block);
 }
 
-// Four rows of weights, one load of each, and what they are multiplied with.
-struct Loads {
-  w0: vec4<u32>,
-  w1: vec4<u32>,
-  w2: vec4<u32>,
-  w3: vec4<u32>,
+// One load of each of four rows; `loads` counts them from the start of the binding.
+fn load(loads: vec4<u32>) -> Loads {
+  var found: Loads;
+  found.w0 = down[loads.x];
+  if (ROWS > 1u) { found.w1 = down[loads.y]; }
+  if (ROWS > 2u) {
+    found.w2 = down[loads.z];
+    found.w3 = down[loads.w];
+  }
+  @if(weight_q8 || weight_q4) {
+    found.scales.x = scaleAt(loads.x);
+    if (ROWS > 1u) { found.scales.y = scaleAt(loads.y); }
+    if (ROWS > 2u) {
+      found.scales.z = scaleAt(loads.z);
+      found.scales.w = scaleAt(loads.w);
+    }
+  }
+  return found;
+}
+
+// Loads of one slot's expert, number `unit` of its rows, and what they are multiplied with: h from `start` on, and the
+// slot's weight.
+struct Step {
+  loads: Loads,
+  unit: u32,
   start: u32,
-  k: u32,
   share: f32,
 }
 
-// The load of a number: those of a slot follow each other.
-fn load(pair: u32, outputs: vec4<u32>, number: u32, units: u32) -> Loads {
+// The step of a number: those of a slot follow each other.
+fn stepOf(pair: u32, outputs: vec4<u32>, number: u32, units: u32) -> Step {
   let slot = pair + number / units;
   let unit = number % units;
   let expert = indices[params.indicesOffset + slot];
   let rows = (params.downOffset + expert * params.downExpertStride + outputs * params.downStride) / VALUES_PER_LOAD;
-  var loads: Loads;
-  loads.w0 = down[rows.x + unit];
-  if (ROWS > 1u) { loads.w1 = down[rows.y + unit]; }
-  if (ROWS > 2u) {
-    loads.w2 = down[rows.z + unit];
-    loads.w3 = down[rows.w + unit];
-  }
-  loads.start = slot * params.hStride;
-  loads.k = unit * VALUES_PER_LOAD;
-  loads.share = weights[params.weightsOffset + slot];
-  return loads;
+  return Step(load(rows + unit), unit, slot * params.hStride, weights[params.weightsOffset + slot]);
 }
 
-fn multiply(sums: ptr<function, Sums>, loads: Loads) {
-  let low = mat4x4<f32>(unpackLow(loads.w0), unpackLow(loads.w1), unpackLow(loads.w2), unpackLow(loads.w3));
-  multiplyFour(sums, loads.start, loads.k, loads.share, low);
-  @if(!weight_f32) {
-    let high = mat4x4<f32>(unpackHigh(loads.w0), unpackHigh(loads.w1), unpackHigh(loads.w2), unpackHigh(loads.w3));
-    multiplyFour(sums, loads.start, loads.k + 4u, loads.share, high);
+fn multiplyQuad(sums: ptr<function, Sums>, start: u32, k: u32, turn: u32, loads: Loads, quad: u32) {
+  var values: mat4x4<f32>;
+  values[0] = loadH(start, k + (turn + quad) % QUADS * 4u);
+  addProducts(sums, values, vec4<f32>(1.0), quadsOf(loads, quad));
+}
+
+// Adds the products of a step; the slot's weight goes with the scales.
+fn multiply(sums: ptr<function, Sums>, step: Step) {
+  let k = step.unit * VALUES_PER_LOAD;
+  let turn = turnOf(step.unit);
+  let parts = turned(step.loads, turn);
+  var part = Sums();
+  if (UNROLL || QUADS <= 2u) {
+    multiplyQuad(&part, step.start, k, turn, parts, 0u);
+    @if(!weight_f32) multiplyQuad(&part, step.start, k, turn, parts, 1u);
+    @if(weight_q8 || weight_q4) multiplyQuad(&part, step.start, k, turn, parts, 2u);
+    @if(weight_q8 || weight_q4) multiplyQuad(&part, step.start, k, turn, parts, 3u);
+    @if(weight_q4) multiplyQuad(&part, step.start, k, turn, parts, 4u);
+    @if(weight_q4) multiplyQuad(&part, step.start, k, turn, parts, 5u);
+    @if(weight_q4) multiplyQuad(&part, step.start, k, turn, parts, 6u);
+    @if(weight_q4) multiplyQuad(&part, step.start, k, turn, parts, 7u);
+  } else {
+    for (var quad = 0u; quad < QUADS; quad++) { multiplyQuad(&part, step.start, k, turn, parts, quad); }
   }
+  @if(weight_q8 || weight_q4) let scales = step.share * step.loads.scales;
+  @if(!(weight_q8 || weight_q4)) let scales = vec4<f32>(step.share);
+  addScaled(sums, part, scales);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -115,8 +144,8 @@ fn main(
   let twos = all / (2u * WORKGROUP_SIZE);
   for (var two = 0u; two < twos; two++) {
     let number = two * 2u * WORKGROUP_SIZE + local;
-    let one = load(pair, outputs, number, units);
-    let other = load(pair, outputs, number + WORKGROUP_SIZE, units);
+    let one = stepOf(pair, outputs, number, units);
+    let other = stepOf(pair, outputs, number + WORKGROUP_SIZE, units);
     multiply(&sums, one);
     multiply(&sums, other);
   }
@@ -124,7 +153,7 @@ fn main(
   let rounds = (all - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
   for (var round = 0u; round < rounds; round++) {
     let number = done + round * WORKGROUP_SIZE + local;
-    if (number < all) { multiply(&sums, load(pair, outputs, number, units)); }
+    if (number < all) { multiply(&sums, stepOf(pair, outputs, number, units)); }
   }
 
   let totals = totalsOf(sums, local, subgroupSize);

@@ -52,6 +52,19 @@ fn sinCos(angle: f32) -> vec2<f32> {
     // What is left of the nearest quadrant, signed, in units of 2^-32.
     r = f32(bitcast<i32>((high << 2u) | ((mantissa * low) >> 30u))) * (HALF_PI / 4294967296.0);
   }
+  let turned = sinCosOfQuadrant(r, quadrant);
+  return vec2<f32>(select(turned.x, -turned.x, angle < 0.0), turned.y);
+}
+
+// (sin, cos) of `turn` 2^-32 of a full turn.
+fn sinCosOfTurn(turn: u32) -> vec2<f32> {
+  // What is left of the nearest quadrant, signed, in units of 2^-32 of one.
+  let r = f32(bitcast<i32>(turn << 2u)) * (HALF_PI / 4294967296.0);
+  return sinCosOfQuadrant(r, (turn + 0x20000000u) >> 30u);
+}
+
+// (sin, cos) of r, from -pi/4 to pi/4, and so many right angles.
+fn sinCosOfQuadrant(r: f32, quadrant: u32) -> vec2<f32> {
   // Cephes, sinf and cosf on -pi/4 to pi/4.
   let z = r * r;
   let s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r;
@@ -59,6 +72,5 @@ fn sinCos(angle: f32) -> vec2<f32> {
   let swapped = select(vec2<f32>(s, c), vec2<f32>(c, s), (quadrant & 1u) == 1u);
   // Quadrants 0 to 3: sin is s, c, -s, -c and cos is c, -s, -c, s.
   let negative = vec2<bool>((quadrant & 2u) != 0u, ((quadrant + 1u) & 2u) != 0u);
-  let turned = select(swapped, -swapped, negative);
-  return vec2<f32>(select(turned.x, -turned.x, angle < 0.0), turned.y);
+  return select(swapped, -swapped, negative);
 }

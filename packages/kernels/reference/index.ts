@@ -98,6 +98,8 @@ export {
 } from './token/sample_logprobs.ts';
 export { softmax, type SoftmaxInputs, type SoftmaxOptions } from './token/softmax.ts';
 
+export { fillNormal, type FillNormalOptions } from './random/fill_normal.ts';
+
 export { ceilingCopy } from './ceiling/copy.ts';
 export { ceilingFma, type CeilingFmaOptions } from './ceiling/fma.ts';
 export { ceilingRead } from './ceiling/read.ts';

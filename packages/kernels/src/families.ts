@@ -105,3 +105,5 @@ export { shortConv } from './conv/short_conv.ts';
 export type { ShortConvInputs, ShortConvResult } from './conv/short_conv.ts';
 export { shortConvStep } from './conv/short_conv_step.ts';
 export type { ShortConvStepInputs } from './conv/short_conv_step.ts';
+export { fillNormal } from './random/fill_normal.ts';
+export type { FillNormalInputs, FillNormalOptions } from './random/fill_normal.ts';

@@ -44,6 +44,8 @@ export interface LoadOptions {
   readonly cacheDtype?: CacheDtype;
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
+  /** Compile what a first prompt and its answer need, and not only when they need it; true when absent. */
+  readonly warmUp?: boolean;
   /** Bytes of the largest tensor in one binding; what the device allows when absent, and never more. */
   readonly largestBinding?: number;
   /** Shader variants to force, for tests and measurements, such as `{ simd: 'baseline' }`. */
@@ -129,7 +131,7 @@ async function build<Source>(
     });
     runtime = made;
     report('compile', totalBytes);
-    await compilePlans(made);
+    if (options.warmUp !== false) await compilePlans(made);
     options.signal?.throwIfAborted();
     return new Model({
       runtime: made,
@@ -163,8 +165,8 @@ async function compilePlans(runtime: ModelRuntime): Promise<void> {
 
 export interface RandomModelOptions {
   readonly device: Device;
-  /** Storage of matrices. */
-  readonly dtype: 'f32' | 'f16' | 'bf16';
+  /** Storage of matrices; with q8 and q4, those that stay exact are f16. */
+  readonly dtype: 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
   readonly seed?: number;
   readonly contextLength?: number;
   readonly cacheDtype?: CacheDtype;
@@ -182,7 +184,7 @@ export async function createRandomModel(config: unknown, options: RandomModelOpt
   const { device, dtype } = options;
   const stored = weightsOf(parsed).map((spec): PlannedWeight => ({
     spec,
-    dtype: isFloat32(spec) ? 'f32' : dtype,
+    dtype: isFloat32(spec) ? 'f32' : spec.exact === true && (dtype === 'q8' || dtype === 'q4') ? 'f16' : dtype,
   }));
   const plan = splitTables(stored, largestBinding(device, options.largestBinding));
   const runtime = new ModelRuntime({

@@ -27,7 +27,9 @@ export type { BuildOptions, PrefillHead } from './graph/build.ts';
 export { cacheBytesPerToken, stateBytesOf, stateTensors } from './graph/names.ts';
 export type { CacheDtype, StateTensor } from './graph/names.ts';
 export { createRandomModel } from './load_model.ts';
+export { paper } from './paper.ts';
 export type { CheckpointEntry, LoadOptions, LoadProgress, RandomModelOptions } from './load_model.ts';
+export { allocateHybridLayers } from './spec/allocation.ts';
 export { blockCounts, layerPattern } from './spec/block_kinds.ts';
 export type {
   AttentionSpec,

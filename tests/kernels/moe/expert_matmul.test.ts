@@ -1,4 +1,4 @@
-import type { ExpertMatmulOptions, HostTensor } from '@mambalab/kernels';
+import type { Device, ExpertMatmulOptions } from '@mambalab/kernels';
 import {
   ArgumentError,
   Executor,
@@ -12,10 +12,11 @@ import {
 } from '@mambalab/kernels';
 import type { Activation } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice } from '../../support/gpu.ts';
-import type { WeightDtype } from '../../support/matrices.ts';
+import { asHardware, openTestDevice } from '../../support/gpu.ts';
+import type { MatrixDtype } from '../../support/matrices.ts';
 import { spacedRows } from '../../support/matrices.ts';
 import { expectClose, normalTensor, Random } from '../../support/numbers.ts';
+import type { HostIndices } from './support.ts';
 import { drawExperts, expectExpertProduct, expertWeights, withRouting } from './support.ts';
 
 // f32 sums in another order than the reference's: 1e-5 of the sum of magnitudes (see expectExpertProduct).
@@ -24,10 +25,11 @@ const executor = new Executor(device, { poison: true });
 const kernel = withRouting(expertMatmul, true);
 
 interface Given {
-  readonly dtype: WeightDtype;
+  readonly dtype: MatrixDtype;
   readonly paired?: boolean;
-  readonly indices?: HostTensor & { readonly data: Uint32Array };
+  readonly indices?: HostIndices;
   readonly options?: ExpertMatmulOptions & { readonly activation?: Activation };
+  readonly on?: Device;
 }
 
 async function expectAgreement(
@@ -38,7 +40,9 @@ async function expectAgreement(
   const x = normalTensor(random, paired ? [rows, slots, inner] : [rows, inner]);
   const weight = expertWeights(random, [experts, outputs, inner], dtype);
   const indices = given.indices ?? drawExperts(random, [rows, slots, experts]);
-  const y = await run(device, kernel, { x, weight: weight.tensor, indices }, options, { poison: true, executor });
+  const { on } = given;
+  const settings = on === undefined ? { poison: true, executor } : { poison: true };
+  const y = await run(on ?? device, kernel, { x, weight: weight.tensor, indices }, options, settings);
   expect(y.shape).toEqual([rows, slots, outputs]);
   const sizes = { rows, slots, experts, inner, outputs, paired };
   const { activation } = options;
@@ -46,7 +50,7 @@ async function expectAgreement(
 }
 
 /** So many pairs of each expert in turn, one a token. */
-function pairsOf(counts: readonly number[]): HostTensor & { readonly data: Uint32Array } {
+function pairsOf(counts: readonly number[]): HostIndices {
   const experts = counts.flatMap((count, expert) => Array.from({ length: count }, () => expert));
   // Tokens of one expert do not follow each other.
   const data = Uint32Array.from(experts, (_, i) => experts[(i * 7) % experts.length] ?? 0);
@@ -67,26 +71,39 @@ describe('expertMatmul with weights of every dtype', () => {
   it('has bf16, and a row for every pair', async () => {
     await expectAgreement([9, 2, 4, 40, 7], { dtype: 'bf16', paired: true });
   });
+
+  it('has q8, and rows of any stride', async () => {
+    for (const inner of [20, 32, 72]) await expectAgreement([9, 2, 4, inner, 66], { dtype: 'q8' });
+    await expectAgreement([9, 2, 4, 33, 7], { dtype: 'q8' });
+  });
+
+  it('has q4, and a row for every pair', async () => {
+    for (const inner of [20, 32, 72]) await expectAgreement([9, 2, 4, inner, 66], { dtype: 'q4', paired: true });
+  });
+
+  it.each(['q8', 'q4'] as const)('has the tiles of GPUs for %s', async (dtype) => {
+    await expectAgreement([9, 2, 4, 40, 66], { dtype, on: asHardware(device) });
+  });
 });
 
 describe('expertMatmul', () => {
   // Both sides of every edge, experts without any token first, last and in between.
   it.each([
-    ['16x64', [0, 16, 0, 17, 1, 15, 33, 0]],
-    ['32x64', [31, 0, 32, 33, 0, 66, 0]],
-    ['64x64', [0, 0, 63, 64, 65]],
-  ] as const)('has tiles of %s', async (name, counts) => {
+    ['16x64', 'f16', [0, 16, 0, 17, 1, 15, 33, 0]],
+    ['32x64', 'q8', [31, 0, 32, 33, 0, 66, 0]],
+    ['64x64', 'q4', [0, 0, 63, 64, 65]],
+  ] as const)('has tiles of %s for %s', async (name, dtype, counts) => {
     const indices = pairsOf(counts);
     // The number of pairs must not be a multiple of 7 for the shuffle to reach all.
     const rows = indices.data.length;
     expect(rows % 7).not.toBe(0);
     const options = { tile: TILES[name] };
-    await expectAgreement([rows, 1, counts.length, 16, 5], { dtype: 'f16', indices, options });
+    await expectAgreement([rows, 1, counts.length, 48, 5], { dtype, indices, options });
   });
 
   it('has all tokens on one expert, and 8 experts of a token', async () => {
     const indices = { data: new Uint32Array(40).fill(2), shape: [20, 2], dtype: 'u32' as const };
-    await expectAgreement([20, 2, 4, 16, 65], { dtype: 'f16', indices });
+    for (const dtype of ['f16', 'q8'] as const) await expectAgreement([20, 2, 4, 16, 65], { dtype, indices });
     await expectAgreement([10, 8, 9, 17, 5], { dtype: 'f16', options: { activation: 'gelu' } });
   });
 

@@ -1,11 +1,12 @@
-import type { ExpertMatvecOptions, HostTensor } from '@mambalab/kernels';
-import { ArgumentError, Executor, expertMatvec, run, ShapeError } from '@mambalab/kernels';
+import type { Device, ExpertMatvecOptions, Recording, TensorRef } from '@mambalab/kernels';
+import { ArgumentError, columns, Executor, expertMatvec, reshape, rowsOf, run, ShapeError } from '@mambalab/kernels';
 import type { Activation } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
-import { openTestDevice, simdChoices } from '../../support/gpu.ts';
-import type { WeightDtype } from '../../support/matrices.ts';
+import { asHardware, openTestDevice, simdChoices } from '../../support/gpu.ts';
+import type { MatrixDtype } from '../../support/matrices.ts';
 import { spacedRows } from '../../support/matrices.ts';
 import { normalTensor, Random } from '../../support/numbers.ts';
+import type { HostIndices } from './support.ts';
 import { drawExperts, expectExpertProduct, expertWeights, withRouting } from './support.ts';
 
 // f32 sums in another order than the reference's: 1e-5 of the sum of magnitudes (see expectExpertProduct).
@@ -14,11 +15,12 @@ const executor = new Executor(device, { poison: true });
 const kernel = withRouting(expertMatvec, false);
 
 interface Given {
-  readonly dtype: WeightDtype;
+  readonly dtype: MatrixDtype;
   readonly paired?: boolean;
   readonly force?: Record<string, string>;
-  readonly indices?: HostTensor & { readonly data: Uint32Array };
+  readonly indices?: HostIndices;
   readonly options?: ExpertMatvecOptions & { readonly activation?: Activation };
+  readonly on?: Device;
 }
 
 async function expectAgreement(
@@ -30,7 +32,9 @@ async function expectAgreement(
   const weight = expertWeights(random, [experts, outputs, inner], dtype);
   const indices = given.indices ?? drawExperts(random, [rows, slots, experts]);
   const inputs = { x, weight: weight.tensor, indices };
-  const y = await run(device, kernel, inputs, options, { force, poison: true, executor });
+  const { on } = given;
+  const settings = on === undefined ? { force, poison: true, executor } : { force, poison: true };
+  const y = await run(on ?? device, kernel, inputs, options, settings);
   expect(y.shape).toEqual([rows, slots, outputs]);
   const sizes = { rows, slots, experts, inner, outputs, paired };
   const { activation } = options;
@@ -51,16 +55,48 @@ describe.each(simdChoices(device))('expertMatvec %o', (force) => {
     await expectAgreement([2, 3, 4, 72, 9], { dtype: 'bf16', force, paired: true });
   });
 
+  it.each(['q8', 'q4'] as const)('has %s weights, and rows of any stride', async (dtype) => {
+    for (const inner of [20, 32, 264]) await expectAgreement([2, 2, 4, inner, 9], { dtype, force });
+    await expectAgreement([3, 1, 5, 33, 6], { dtype, force });
+  });
+
   it('has workgroups of other shapes', async () => {
     const shape = { WORKGROUP_SIZE: 32, ROWS: 1 } as const;
     await expectAgreement([1, 2, 3, 530, 3], { dtype: 'f16', force, options: { shape } });
   });
 });
 
+it.each(['q8', 'q4'] as const)('has the workgroups of GPUs for %s, and a row for every pair', async (dtype) => {
+  const on = asHardware(device);
+  await expectAgreement([1, 2, 3, 72, 5], { dtype, on, paired: true });
+  // Pairs of loads without a mask, and a rest.
+  const shape = { WORKGROUP_SIZE: 32, ROWS: 4 } as const;
+  await expectAgreement([1, 2, 3, 2152, 6], { dtype, on, paired: true, options: { shape } });
+});
+
+it.each(['q8', 'q4'] as const)('reads some experts of %s, and columns of their rows', async (dtype) => {
+  const [rows, slots, outputs, inner] = [2, 2, 3, 64];
+  const random = new Random(19);
+  const x = normalTensor(random, [rows, inner]);
+  const weight = expertWeights(random, [6, outputs, 160], dtype);
+  const indices = drawExperts(random, [rows, slots, 4]);
+  const part = (recording: Recording, inputs: Readonly<Record<'x' | 'all' | 'indices', TensorRef>>): TensorRef => {
+    const lines = rowsOf(reshape(inputs.all, [6 * outputs, 160]), outputs, 4 * outputs);
+    const four = reshape(columns(lines, 32, 32 + inner), [4, outputs, inner]);
+    return kernel(recording, { ...inputs, weight: four }, {});
+  };
+  const y = await run(device, part, { x, all: weight.tensor, indices }, {}, { poison: true, executor });
+  const values = weight.values
+    .subarray(outputs * 160, 5 * outputs * 160)
+    .filter((_, i) => i % 160 >= 32 && i % 160 < 32 + inner);
+  const sizes = { rows, slots, experts: 4, inner, outputs };
+  expectExpertProduct(y.data, { x: x.data, weight: values, indices: indices.data }, sizes);
+});
+
 it('takes 8 tokens, 8 experts of a token, all of one expert', async () => {
   await expectAgreement([8, 8, 9, 16, 5], { dtype: 'f16' });
   const indices = { data: new Uint32Array(16).fill(6), shape: [8, 2], dtype: 'u32' as const };
-  await expectAgreement([8, 2, 7, 16, 6], { dtype: 'f16', indices });
+  await expectAgreement([8, 2, 7, 16, 6], { dtype: 'q4', indices });
 });
 
 // All of them are checked in matmul: the shaders share the functions and their numbers.
@@ -94,6 +130,15 @@ it('refuses what does not fit', async () => {
   await expect(attempt({ x: normalTensor(random, [3, 16]) })).rejects.toThrow(ShapeError);
   await expect(attempt({ weight: { ...inputs.weight, shape: [48, 16] } })).rejects.toThrow(/\(E, N, K\)/);
   await expect(attempt({ weight: normalTensor(random, [4, 12, 17]) })).rejects.toThrow(/rows of 'weight'/);
+  const wide = expertWeights(random, [4, 12, 96], 'q4').tensor;
+  const between = (recording: Recording, given: Readonly<Record<'x' | 'wide' | 'indices', TensorRef>>): TensorRef => {
+    const weight = reshape(columns(reshape(given.wide, [48, 96]), 8, 24), [4, 12, 16]);
+    return kernel(recording, { ...given, weight }, {});
+  };
+  await expect(run(device, between, { x: inputs.x, wide, indices: inputs.indices }, {})).rejects.toThrow(
+    /multiples of 32/,
+  );
+  await expect(attempt({ weight: { ...wide, shape: [4, 12, 16], rowStride: 48 } })).rejects.toThrow(/multiples of 32/);
   await expect(attempt({ indices: normalTensor(random, [2, 2]) })).rejects.toThrow(ShapeError);
   await expect(attempt({ indices: drawExperts(random, [2, 33, 40]) })).rejects.toThrow(/up to 32 experts/);
   const many = { x: normalTensor(random, [9, 16]), indices: drawExperts(random, [9, 2, 4]) };

@@ -1,13 +1,15 @@
-import type { Device, HostTensor, MoeMlpOptions, TensorRef } from '@mambalab/kernels';
+import type { Device, HostTensor, TensorRef } from '@mambalab/kernels';
 import {
   ArgumentError,
   columns,
   Executor,
   moeMlp,
   moeRoute,
-  moeSort,
   namedSize,
+  packMatrix,
   Recording,
+  reshape,
+  rowsOf,
   run,
   ShapeError,
 } from '@mambalab/kernels';
@@ -15,67 +17,35 @@ import { moeMlp as reference, moeRoute as routeReference, rmsNorm } from '@mamba
 import type { Activation } from '@mambalab/kernels/reference';
 import { describe, expect, it } from 'vitest';
 import { asHardware, openTestDevice, simdChoices } from '../../support/gpu.ts';
-import type { WeightDtype } from '../../support/matrices.ts';
+import type { MatrixDtype } from '../../support/matrices.ts';
 import { expectClose, expectSameBits, normalTensor, Random } from '../../support/numbers.ts';
-import { drawExperts, expertWeights } from './support.ts';
+import type { HostIndices, LayerRefs, LayerSizes } from './support.ts';
+import { drawLayer, expertWeights, routedLayer } from './support.ts';
 
 const device = await openTestDevice();
 const executor = new Executor(device, { poison: true });
 // Two products of f32 sums, then up to 8 of them added: errors of 1e-6 of a sum meet magnitudes of order 1.
 const TOLERANCE = { rtol: 2e-5, atol: 2e-5 };
 
-interface Sizes {
-  readonly rows: number;
-  readonly slots: number;
-  readonly experts: number;
-  readonly width: number;
-  readonly hidden: number;
-}
-
-type Optional = 'gate' | 'up' | 'gateUp' | 'residual' | 'normWeight';
-type Inputs = Readonly<Record<'x' | 'indices' | 'weights' | 'down', TensorRef>> &
-  Partial<Readonly<Record<Optional, TensorRef>>>;
-
-/** moeMlp with the routing among its inputs, sorted for many tokens. */
-function layer(recording: Recording, inputs: Inputs, options: MoeMlpOptions): TensorRef {
-  const { indices, weights, ...others } = inputs;
-  const experts = Number(inputs.down.shape[0]);
-  const order = Number(indices.shape[0]) > 8 ? moeSort(recording, { indices }, { experts }) : {};
-  return moeMlp(recording, { ...others, routing: { indices, weights, ...order } }, options);
-}
-
-/** Random inputs whose products stay of order 1. */
-function draw(random: Random, { rows, slots, experts, width, hidden }: Sizes, dtype: WeightDtype, gated: boolean) {
-  const shrink = 1 / 2 ** Math.round(Math.log2(Math.sqrt(hidden)));
-  return {
-    x: normalTensor(random, [rows, width], 1 / Math.sqrt(width)),
-    gate: gated ? expertWeights(random, [experts, hidden, width], dtype) : undefined,
-    up: expertWeights(random, [experts, hidden, width], dtype),
-    down: expertWeights(random, [experts, width, hidden], dtype),
-    indices: drawExperts(random, [rows, slots, experts]),
-    weights: { ...normalTensor(random, [rows, slots]), data: random.uniforms(rows * slots) },
-    shrink,
-  };
-}
-
 async function expectAgreement(
-  sizes: Sizes,
+  sizes: LayerSizes,
   given: {
-    readonly dtype: WeightDtype;
+    readonly dtype: MatrixDtype;
+    readonly downDtype?: MatrixDtype;
     readonly gated: boolean;
     readonly activation?: Activation;
     readonly force?: Record<string, string>;
     readonly residual?: boolean;
     readonly scale?: number;
     readonly norm?: boolean;
-    readonly indices?: HostTensor & { readonly data: Uint32Array };
+    readonly indices?: HostIndices;
     readonly on?: Device;
   },
 ): Promise<void> {
   const { rows, width } = sizes;
-  const { dtype, gated, activation = 'silu', force = {}, norm = false } = given;
+  const { dtype, downDtype, gated, activation = 'silu', force = {}, norm = false, on } = given;
   const random = new Random(rows * 1009 + width * 31 + sizes.hidden);
-  const { x, gate, up, down, weights, shrink, ...drawn } = draw(random, sizes, dtype, gated);
+  const { x, gate, up, down, weights, shrink, ...drawn } = drawLayer(random, sizes, dtype, gated, downDtype);
   const indices = given.indices ?? drawn.indices;
   const scale = (given.scale ?? 1) * shrink;
   const residual = given.residual === true ? normalTensor(random, [rows, width]) : undefined;
@@ -91,9 +61,8 @@ async function expectAgreement(
     ...(normWeight && { normWeight }),
   };
   const options = { activation, scale, normEps: 1e-3 };
-  const { on } = given;
   const settings = on === undefined ? { force, poison: true, executor } : { force, poison: true };
-  const y = await run(on ?? device, layer, inputs, options, settings);
+  const y = await run(on ?? device, routedLayer, inputs, options, settings);
   expect(y.shape).toEqual([rows, width]);
   const normalised =
     normWeight === undefined ? x.data : rmsNorm({ x: x.data, weight: normWeight.data }, { rows, width, eps: 1e-3 });
@@ -134,6 +103,17 @@ describe.each(simdChoices(device))('moeMlp for few tokens %o', (force) => {
     const sizes = { rows: 5, slots: 1, experts: 3, width: 72, hidden: 33 };
     await expectAgreement(sizes, { dtype: 'f16', gated: true, force, norm: true, residual: true });
   });
+
+  it('has q8 weights, down in q4, and normalises x', async () => {
+    const sizes = { rows: 2, slots: 3, experts: 4, width: 41, hidden: 300 };
+    await expectAgreement(sizes, { dtype: 'q8', downDtype: 'q4', gated: true, force, norm: true, residual: true });
+  });
+
+  it('has q4 weights, down in q8, and no gate', async () => {
+    const sizes = { rows: 1, slots: 3, experts: 4, width: 72, hidden: 66 };
+    const given = { dtype: 'q4', downDtype: 'q8', gated: false, force } as const;
+    await expectAgreement(sizes, { ...given, activation: 'relu2', scale: -0.5 });
+  });
 });
 
 it('takes 8 tokens with 8 experts each', async () => {
@@ -141,10 +121,13 @@ it('takes 8 tokens with 8 experts each', async () => {
   await expectAgreement(sizes, { dtype: 'f16', gated: true });
 });
 
-it('has the workgroups of GPUs', async () => {
-  const on = asHardware(device);
-  const sizes = { slots: 2, experts: 4, width: 72, hidden: 40 };
-  await expectAgreement({ rows: 1, ...sizes }, { dtype: 'f16', gated: true, residual: true, on });
+// Few outputs have a workgroup each, many share one in fours.
+it.each([
+  ['f16', { rows: 1, slots: 2, experts: 4, width: 72, hidden: 40 }],
+  ['q8', { rows: 8, slots: 2, experts: 4, width: 260, hidden: 132 }],
+  ['q4', { rows: 8, slots: 2, experts: 4, width: 260, hidden: 132 }],
+] as const)('has the workgroups of GPUs for %s', async (dtype, sizes) => {
+  await expectAgreement(sizes, { dtype, gated: true, residual: true, norm: true, on: asHardware(device) });
 });
 
 describe('moeMlp for many tokens', () => {
@@ -158,6 +141,11 @@ describe('moeMlp for many tokens', () => {
     await expectAgreement(sizes, { dtype: 'bf16', gated: false, activation: 'relu2', residual: true });
   });
 
+  it('has q8 weights, down in f32', async () => {
+    const sizes = { rows: 10, slots: 2, experts: 4, width: 24, hidden: 35 };
+    await expectAgreement(sizes, { dtype: 'q8', downDtype: 'f32', gated: true, residual: true });
+  });
+
   it('has f32 weights, and tiles for more tokens of an expert, all of them on one', async () => {
     await expectAgreement({ rows: 35, slots: 1, experts: 1, width: 16, hidden: 66 }, { dtype: 'f32', gated: true });
     const indices = { data: new Uint32Array(70).fill(1), shape: [35, 2], dtype: 'u32' as const };
@@ -166,26 +154,35 @@ describe('moeMlp for many tokens', () => {
   });
 });
 
-it('reads a checkpoint that stores each gate before its up', async () => {
+it.each(['f16', 'q4'] as const)('reads gates in %s that lie before their ups, or between others', async (dtype) => {
   for (const rows of [2, 9]) {
-    const sizes = { rows, slots: 2, experts: 3, width: 16, hidden: 10 };
+    const sizes = { rows, slots: 2, experts: 3, width: 40, hidden: 10 };
     const random = new Random(rows);
-    const { x, gate, up, down, indices, weights, shrink } = draw(random, sizes, 'f16', true);
+    const { x, gate, up, down, indices, weights, shrink } = drawLayer(random, sizes, dtype, true);
     const common = { x, indices, weights, down: down.tensor };
     const options = { activation: 'silu', scale: shrink } as const;
     const settings = { poison: true, executor };
     const apart = { ...common, up: up.tensor, ...(gate && { gate: gate.tensor }) };
-    const expected = await run(device, layer, apart, options, settings);
-    // Words of one matrix: rows of 16 values, two in each.
-    const part = (sizes.hidden * sizes.width) / 2;
-    const data = new Uint32Array(2 * sizes.experts * part);
-    for (let e = 0; e < sizes.experts; e++) {
-      data.set(gate?.tensor.data.subarray(e * part, (e + 1) * part) ?? [], 2 * e * part);
-      data.set(up.tensor.data.subarray(e * part, (e + 1) * part), (2 * e + 1) * part);
-    }
-    const gateUp: HostTensor = { data, shape: [sizes.experts, 2 * sizes.hidden, sizes.width], dtype: 'f16' };
-    const y = await run(device, layer, { ...common, gateUp }, options, settings);
+    const expected = await run(device, routedLayer, apart, options, settings);
+    // Values of either become the same values of both.
+    const part = sizes.hidden * sizes.width;
+    const both = Array.from({ length: sizes.experts }, (_, e) =>
+      [gate, up].flatMap((matrix) => Array.from(matrix?.values.subarray(e * part, (e + 1) * part) ?? [])),
+    );
+    const gateUp = packMatrix(both.flat(), [sizes.experts, 2 * sizes.hidden, sizes.width], dtype);
+    const y = await run(device, routedLayer, { ...common, gateUp }, options, settings);
     expectSameBits(y.data, expected.data);
+    // A gate between other experts, in a tensor whose scales begin elsewhere.
+    const others = Array.from({ length: part }, () => 1);
+    const values = [...others, ...Array.from(gate?.values ?? []), ...others];
+    const long = packMatrix(values, [sizes.experts + 2, sizes.hidden, sizes.width], dtype);
+    const cut = (recording: Recording, given: LayerRefs & { readonly long: TensorRef }): TensorRef => {
+      const lines = reshape(given.long, [(sizes.experts + 2) * sizes.hidden, sizes.width]);
+      const inside = rowsOf(lines, sizes.hidden, sizes.experts * sizes.hidden);
+      return routedLayer(recording, { ...given, gate: reshape(inside, up.tensor.shape) }, options);
+    };
+    const { data } = await run(device, cut, { ...common, up: up.tensor, long }, undefined, settings);
+    expectSameBits(data, expected.data);
   }
 });
 
@@ -194,7 +191,7 @@ it('runs behind moeRoute on columns of a wider tensor, for many lengths', async 
   const [most, wide, from] = [12, 27, 5];
   const random = new Random(8);
   const length = namedSize('length', most);
-  const { up, down, gate, shrink } = draw(random, { rows: most, ...sizes }, 'f16', true);
+  const { up, down, gate, shrink } = drawLayer(random, { rows: most, ...sizes }, 'f16', true);
   const recording = new Recording(device.capabilities);
   const matrix = (name: string, tensor: HostTensor): TensorRef =>
     recording.external(name, tensor.dtype, tensor.shape, tensor.rowStride);
@@ -255,7 +252,7 @@ it('runs behind moeRoute on columns of a wider tensor, for many lengths', async 
 
 it('refuses what does not fit', async () => {
   const random = new Random(1);
-  const { x, gate, up, down, indices, weights } = draw(
+  const { x, gate, up, down, indices, weights } = drawLayer(
     random,
     { rows: 9, slots: 2, experts: 3, width: 16, hidden: 12 },
     'f16',
@@ -263,10 +260,21 @@ it('refuses what does not fit', async () => {
   );
   const inputs = { x, up: up.tensor, down: down.tensor, indices, weights, ...(gate && { gate: gate.tensor }) };
   const attempt = (change: object, options: object = {}): Promise<unknown> =>
-    run(device, layer, { ...inputs, ...change }, { activation: 'silu', ...options });
+    run(device, routedLayer, { ...inputs, ...change }, { activation: 'silu', ...options });
   await expect(attempt({ down: up.tensor })).rejects.toThrow(ShapeError);
   await expect(attempt({ gate: down.tensor })).rejects.toThrow(ShapeError);
   await expect(attempt({ gate: expertWeights(random, [3, 12, 16], 'bf16').tensor })).rejects.toThrow(/one dtype/);
+  const blocks = {
+    up: expertWeights(random, [3, 12, 16], 'q8').tensor,
+    gate: expertWeights(random, [3, 12, 16], 'q4').tensor,
+  };
+  await expect(attempt(blocks)).rejects.toThrow(/one dtype; found q4 and q8/);
+  await expect(attempt({ gate: { ...blocks.gate, rowStride: 24 } })).rejects.toThrow(
+    /rows of 'gate' .* multiples of 32/,
+  );
+  await expect(attempt({ down: { ...down.tensor, rowStride: 12 } })).rejects.toThrow(
+    /rows of 'down' .* multiples of 8/,
+  );
   await expect(attempt({ normWeight: normalTensor(random, [16]) })).rejects.toThrow(/rmsNorm/);
   await expect(attempt({ up: undefined, gate: undefined })).rejects.toThrow(ArgumentError);
   await expect(attempt({ gateUp: up.tensor })).rejects.toThrow(ArgumentError);
@@ -275,7 +283,7 @@ it('refuses what does not fit', async () => {
   await expect(attempt({ weights: normalTensor(random, [9, 3]) })).rejects.toThrow(ShapeError);
   await expect(attempt({ x: normalTensor(random, [9, 2, 16]) })).rejects.toThrow(ShapeError);
   await expect(attempt({}, { activation: 'swish' })).rejects.toThrow(ArgumentError);
-  const unsorted = (recording: Recording, given: Inputs): TensorRef =>
+  const unsorted = (recording: Recording, given: LayerRefs): TensorRef =>
     moeMlp(recording, { ...given, routing: given }, { activation: 'silu' });
   await expect(run(device, unsorted, inputs, undefined)).rejects.toThrow(/moeSort/);
 });

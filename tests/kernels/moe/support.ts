@@ -1,27 +1,37 @@
-import type { ExpertInputs, HostTensor, Recording, TensorRef } from '@mambalab/kernels';
-import { maximumSize, moeSort } from '@mambalab/kernels';
+import type { ExpertInputs, HostTensor, MoeMlpOptions, Recording, TensorRef } from '@mambalab/kernels';
+import { maximumSize, moeMlp, moeSort, packMatrix, unpackMatrix } from '@mambalab/kernels';
 import { expertMatmul as reference } from '@mambalab/kernels/reference';
 import { expect } from 'vitest';
-import type { WeightDtype } from '../../support/matrices.ts';
-import { slope, weightMatrix } from '../../support/matrices.ts';
+import type { MatrixDtype } from '../../support/matrices.ts';
+import { slope } from '../../support/matrices.ts';
 import type { Random } from '../../support/numbers.ts';
+import { normalTensor } from '../../support/numbers.ts';
 
-/** Random matrices of all experts (E, N, K), as kernels store them and as the numbers that they stand for. */
+/** Matrices of all experts (E, N, K), as kernels store them and as the numbers that they stand for. */
+export interface ExpertWeights {
+  readonly tensor: HostTensor;
+  readonly values: Float32Array;
+}
+
+/** Random matrices of all experts. */
 export function expertWeights(
   random: Random,
-  [experts, outputs, inner]: readonly [number, number, number],
-  dtype: WeightDtype,
-): { readonly tensor: HostTensor; readonly values: Float32Array } {
-  const { tensor, values } = weightMatrix(random, [experts * outputs, inner], dtype);
-  return { tensor: { ...tensor, shape: [experts, outputs, inner] }, values };
+  shape: readonly [number, number, number],
+  dtype: MatrixDtype,
+): ExpertWeights {
+  const tensor = packMatrix(random.normals(shape[0] * shape[1] * shape[2]), shape, dtype);
+  return { tensor, values: unpackMatrix(tensor) };
 }
+
+/** The experts of tokens. */
+export type HostIndices = HostTensor & { readonly data: Uint32Array };
 
 /** Experts of each token, all different, none of those in `idle`. */
 export function drawExperts(
   random: Random,
   [rows, slots, experts]: readonly [number, number, number],
   idle: readonly number[] = [],
-): HostTensor & { readonly data: Uint32Array } {
+): HostIndices {
   const open = Array.from({ length: experts }, (_, e) => e).filter((e) => !idle.includes(e));
   const data: number[] = [];
   for (let row = 0; row < rows; row++) {
@@ -29,6 +39,45 @@ export function drawExperts(
     for (let slot = 0; slot < slots; slot++) data.push(...left.splice(random.integer(0, left.length - 1), 1));
   }
   return { data: Uint32Array.from(data), shape: [rows, slots], dtype: 'u32' };
+}
+
+export interface LayerSizes {
+  readonly rows: number;
+  readonly slots: number;
+  readonly experts: number;
+  readonly width: number;
+  readonly hidden: number;
+}
+
+/** Inputs of a whole layer; its products stay of order 1 where `shrink` is their scale. */
+export interface LayerInputs {
+  readonly x: HostTensor & { readonly data: Float32Array };
+  readonly gate: ExpertWeights | undefined;
+  readonly up: ExpertWeights;
+  readonly down: ExpertWeights;
+  readonly indices: HostIndices;
+  readonly weights: HostTensor & { readonly data: Float32Array };
+  readonly shrink: number;
+}
+
+/** Random inputs of a whole layer. */
+export function drawLayer(
+  random: Random,
+  { rows, slots, experts, width, hidden }: LayerSizes,
+  dtype: MatrixDtype,
+  gated: boolean,
+  downDtype: MatrixDtype = dtype,
+): LayerInputs {
+  const shrink = 1 / 2 ** Math.round(Math.log2(Math.sqrt(hidden)));
+  return {
+    x: normalTensor(random, [rows, width], 1 / Math.sqrt(width)),
+    gate: gated ? expertWeights(random, [experts, hidden, width], dtype) : undefined,
+    up: expertWeights(random, [experts, hidden, width], dtype),
+    down: expertWeights(random, [experts, width, hidden], downDtype),
+    indices: drawExperts(random, [rows, slots, experts]),
+    weights: { ...normalTensor(random, [rows, slots]), data: random.uniforms(rows * slots) },
+    shrink,
+  };
 }
 
 /** A product with experts whose routing stands among the inputs, so that `run` can upload it. */
@@ -46,6 +95,18 @@ export const withRouting =
     const order = sorted ? moeSort(recording, { indices }, { experts }) : {};
     return kernel(recording, { x, weight, routing: { indices, weights, ...order } }, options);
   };
+
+/** Inputs of a whole layer in a recording. */
+export type LayerRefs = Readonly<Record<'x' | 'indices' | 'weights' | 'down', TensorRef>> &
+  Partial<Readonly<Record<'gate' | 'up' | 'gateUp' | 'residual' | 'normWeight', TensorRef>>>;
+
+/** moeMlp with the routing among its inputs, sorted for many tokens. */
+export function routedLayer(recording: Recording, inputs: LayerRefs, options: MoeMlpOptions): TensorRef {
+  const { indices, weights, ...others } = inputs;
+  const experts = Number(inputs.down.shape[0]);
+  const order = Number(indices.shape[0]) > 8 ? moeSort(recording, { indices }, { experts }) : {};
+  return moeMlp(recording, { ...others, routing: { indices, weights, ...order } }, options);
+}
 
 /**
  * Throws unless every value of a product with experts is within `relative` times its sum of |x| |weight|, the scale on

@@ -5,6 +5,7 @@ import {
   columns,
   Executor,
   namedSize,
+  packMatrix,
   Recording as Record,
   reshape,
   run,
@@ -16,7 +17,7 @@ import { describe, expect, it } from 'vitest';
 import { asHardware, openTestDevice } from '../../support/gpu.ts';
 import { expectClose, Random } from '../../support/numbers.ts';
 import type { Inputs, Refs, Sizes, Values } from './selective_support.ts';
-import { draw, expectedOf, tokens, values } from './selective_support.ts';
+import { draw, expectedOf, halfOf, stack, tokens, values } from './selective_support.ts';
 
 const device = await openTestDevice();
 const executor = new Executor(device, { poison: true });
@@ -228,6 +229,31 @@ describe('selectiveScan', () => {
     const packed = { ...rest, xz: pack([u, z]), dbc: pack([dt, B, C]), bd: vectors };
     const result = (await run(device, kernel, packed as never, undefined, { executor })) as unknown as Result;
     expect(dispatches).toBe(chunkLength === 4 ? 3 : 1);
+    const expected = expectedOf(draw(sizes), sizes);
+    expectClose(result.y.data, expected.y, TOLERANCE);
+    expectClose(result.state.data, expected.state, TOLERANCE);
+  });
+
+  // A matrix as a loader uploads it: rows are padded to 8 values.
+  it('reads dtBias and D as rows of one padded matrix without a copy', async () => {
+    const sizes = { batch: 2, length: 5, channels: 5, groups: 1, stateSize: 4 };
+    const { B, C, dtBias, D, ...rest } = draw(sizes);
+    const bd = packMatrix(stack(dtBias, D, 5).data, [2, 5], 'f32');
+    const shaders: string[] = [];
+    const kernel = (
+      recording: Recording,
+      { BC, bd, ...others }: Omit<Refs, 'B' | 'C'> & { BC: TensorRef; bd: TensorRef },
+    ): { y: TensorRef; state: TensorRef } => {
+      expect(bd.rowStride).toBe(8);
+      const [b, c] = [halfOf(BC, 0, 2, 5, 1, 4), halfOf(BC, 1, 2, 5, 1, 4)];
+      const vectors = { dtBias: halfOf(bd, 0, 5), D: halfOf(bd, 1, 5) };
+      const result = selectiveScan(recording, { ...others, ...vectors, B: b, C: c });
+      shaders.push(...recording.dispatches.map(({ shader }) => shader.name));
+      return result;
+    };
+    const packed = { ...rest, BC: stack(B, C, 4), bd };
+    const result = (await run(device, kernel, packed as never, undefined, { executor })) as unknown as Result;
+    expect(shaders).toEqual(['ssm/selective_scan']);
     const expected = expectedOf(draw(sizes), sizes);
     expectClose(result.y.data, expected.y, TOLERANCE);
     expectClose(result.state.data, expected.state, TOLERANCE);

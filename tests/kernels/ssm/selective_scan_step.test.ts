@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { openTestDevice, simdChoices } from '../../support/gpu.ts';
 import { expectClose } from '../../support/numbers.ts';
 import type { Inputs, Refs, Sizes, Values } from './selective_support.ts';
-import { draw, expectedOf, values } from './selective_support.ts';
+import { draw, expectedOf, halfOf, stack, values } from './selective_support.ts';
 
 const device = await openTestDevice();
 const executor = new Executor(device, { poison: true });
@@ -121,6 +121,30 @@ describe('selectiveScanStep', () => {
     const packed = { ...rest, BC: values(Float32Array.from(rows), 2, 32), bd: vectors };
     const result = (await run(device, kernel, packed as never, undefined, { executor })) as unknown as Result;
     expect(dispatches).toBe(1);
+    const expected = expectedOf(token(sizes), { ...sizes, length: 1 });
+    expectClose(result.y.data, expected.y, TOLERANCE);
+    expectClose(result.state.data, expected.state, TOLERANCE);
+  });
+
+  it('reads dtBias and D as rows of one tensor without a copy', async () => {
+    const { B, C, dtBias, D, ...rest } = token(sizes);
+    const shaders: string[] = [];
+    const kernel = (
+      recording: Recording,
+      { BC, bd, ...others }: Omit<Refs, 'B' | 'C'> & { BC: TensorRef; bd: TensorRef },
+    ): { y: TensorRef; state: TensorRef } => {
+      const vectors = { dtBias: halfOf(bd, 0, 5), D: halfOf(bd, 1, 5) };
+      const result = step(
+        recording,
+        { ...others, ...vectors, B: halfOf(BC, 0, 2, 1, 16), C: halfOf(BC, 1, 2, 1, 16) },
+        {},
+      );
+      shaders.push(...recording.dispatches.map(({ shader }) => shader.name));
+      return result;
+    };
+    const packed = { ...rest, BC: stack(B, C, 16), bd: stack(dtBias, D, 5) };
+    const result = (await run(device, kernel, packed as never, undefined, { executor })) as unknown as Result;
+    expect(shaders).toEqual(['ssm/selective_scan_step']);
     const expected = expectedOf(token(sizes), { ...sizes, length: 1 });
     expectClose(result.y.data, expected.y, TOLERANCE);
     expectClose(result.state.data, expected.state, TOLERANCE);

@@ -1,4 +1,5 @@
 import type { HostTensor, TensorRef } from '@mambalab/kernels';
+import { reshape, rowsOf } from '@mambalab/kernels';
 import { selectiveScan } from '@mambalab/kernels/reference';
 import { Random } from '../../support/numbers.ts';
 
@@ -69,4 +70,16 @@ export function tokens(tensor: Values, start: number, end: number): Values {
     data.set(tensor.data.subarray((b * length + start) * width, (b * length + end) * width), b * (end - start) * width);
   }
   return values(data, batch, end - start, ...rest);
+}
+
+/** Two tensors of one shape as halves of one, in rows of `width` values. */
+export function stack(first: Values | undefined, second: Values | undefined, width: number): Values {
+  const data = Float32Array.from([...(first?.data ?? []), ...(second?.data ?? [])]);
+  return values(data, data.length / width, width);
+}
+
+/** The first (0) or the second (1) half of the rows of such a tensor, under another shape. */
+export function halfOf(tensor: TensorRef, which: 0 | 1, ...shape: number[]): TensorRef {
+  const rows = Number(tensor.shape[0]) / 2;
+  return reshape(rowsOf(tensor, which * rows, rows), shape);
 }

@@ -90,6 +90,15 @@ describe.each(DTYPES)('%s', (dtype) => {
     expect(() => packMatrix(new Float32Array(70), [2, 32], dtype)).toThrow(ShapeError);
   });
 
+  it('stores the matrices of experts as rows of one', () => {
+    const values = new Random(6).normals(3 * 5 * 40);
+    const packed = packMatrix(values, [3, 5, 40], dtype);
+    const flat = packMatrix(values, [15, 40], dtype);
+    expect(packed).toEqual({ ...flat, shape: [3, 5, 40] });
+    expect(unpackMatrix(packed)).toEqual(unpackMatrix(flat));
+    expect(() => packMatrix(values, [3, 4, 40], dtype)).toThrow(/\(3, 4, 40\) matrix has 480 values; found 600/);
+  });
+
   it('is the same in pieces of rows', () => {
     const values = new Random(3).normals(6 * 40);
     const whole = quantizeRows(values, 40, dtype);
@@ -143,7 +152,9 @@ describe('unpackMatrix', () => {
   });
 
   it('refuses what is no matrix', () => {
-    expect(() => unpackMatrix({ data: new Uint32Array(4), shape: [4], dtype: 'f32' })).toThrow(ShapeError);
+    for (const shape of [[4], [1, 1, 2, 2]]) {
+      expect(() => unpackMatrix({ data: new Uint32Array(4), shape, dtype: 'f32' })).toThrow(ShapeError);
+    }
     expect(() => unpackMatrix({ data: new Uint32Array(4), shape: [2, 2], dtype: 'u32' })).toThrow(ShapeError);
   });
 });

@@ -8,8 +8,8 @@ import {
   stateTensors,
 } from '../../../packages/models/src/graph/names.ts';
 import { weightsOf } from '../../../packages/models/src/spec/weight_spec.ts';
-import type { WeightDtype } from '../../../packages/models/src/weights/plan.ts';
-import { planWeights } from '../../../packages/models/src/weights/plan.ts';
+import type { PlannedWeight, WeightDtype } from '../../../packages/models/src/weights/plan.ts';
+import { planWeights, splitTables, weightBytes } from '../../../packages/models/src/weights/plan.ts';
 import type { SourceDtype, TensorInfo, TensorSource } from '../../../packages/models/src/weights/source.ts';
 import type { Config } from './configs.ts';
 import { LLAMA, MAMBA2, NEMOTRON_H, PAPER_HYBRID, PAPER_MAMBA2 } from './configs.ts';
@@ -216,5 +216,39 @@ describe('planWeights', () => {
   it.each<WeightDtype>(['f32', 'f16', 'bf16'])('stores matrices in %s where that is asked for', (dtype) => {
     const plan = planOf(LLAMA, sourceFor(LLAMA), dtype);
     expect([plan.get('layers.0.0.qkv'), plan.get('finalNorm')]).toEqual([dtype, 'f32']);
+  });
+});
+
+describe('splitTables', () => {
+  const planOf = (config: Config): PlannedWeight[] =>
+    weightsOf(parseConfig(config)).map((spec) => ({ spec, dtype: 'f32' }));
+
+  it('splits embedding and head by rows, and nothing else', () => {
+    // 256,000 rows of 4,096 values in f32 are 3.9 GiB; Dawn binds at most 2 GiB less 4 bytes of NVIDIA's Vulkan.
+    const plan = planOf(PAPER_HYBRID);
+    const largest = 2 ** 31 - 4;
+    const fitted = splitTables(plan, largest);
+    expect(fitted).toHaveLength(plan.length + 2);
+    for (const { spec, dtype } of fitted) expect(weightBytes(spec, dtype)).toBeLessThanOrEqual(largest);
+    for (const table of ['embedding', 'head']) {
+      const parts = fitted.filter(({ spec }) => spec.name.startsWith(`${table}.part`));
+      expect(parts.map(({ spec }) => spec.name)).toEqual([`${table}.part0`, `${table}.part1`]);
+      let first = 0;
+      for (const { spec } of parts) {
+        const [rows = 0] = spec.shape;
+        expect(spec.sources).toMatchObject([{ shape: [256_000, 4096], ranges: [{ first, count: rows }] }]);
+        first += rows;
+      }
+      expect(first).toBe(256_000);
+    }
+    expect(splitTables(plan, 2 ** 32)).toEqual(plan);
+  });
+
+  it.each([
+    ['a matrix of a layer', 2 ** 27, /'layers\.0\.0\.inProjection' takes 304087040 bytes as f32.*169869312 too few/],
+    ['fewer rows than belong together', 4096, /'embedding' takes/],
+  ])('refuses %s', (_name, largest, message) => {
+    expect(() => splitTables(planOf(PAPER_HYBRID), largest)).toThrow(UnsupportedModelError);
+    expect(() => splitTables(planOf(PAPER_HYBRID), largest)).toThrow(message);
   });
 });

@@ -6,8 +6,8 @@ import type { ModelMemory } from '../results.ts';
 import type { DecodeRun, MeasurableModel, ModelChoice, OpenModelOptions } from './model_bench.ts';
 import { PRESETS } from './presets.ts';
 
-type Storage = 'f32' | 'f16' | 'bf16';
-const STORAGES: readonly Storage[] = ['f32', 'f16', 'bf16'];
+type Storage = 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
+const STORAGES: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8', 'q4'];
 
 /** Opens a model, or a shape with random weights, for measuring. */
 export async function openModel(
@@ -57,7 +57,10 @@ class MeasuredModel implements MeasurableModel {
     const { kvBytesPerToken } = this.#model.memory();
     const { stateBytes } = this.#sequence.bytes();
     const { spec, runtime } = this.#model;
-    const embedding = runtime.constants.get('embedding')?.byteLength ?? 0;
+    // A large one may be several tensors.
+    const embedding = [...runtime.constants]
+      .filter(([name]) => name === 'embedding' || name.startsWith('embedding.'))
+      .reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
     // An embedding of its own gives one row; as the head it is read whole. States are read and written.
     const weights = runtime.weightsBytes - (spec.tiedEmbeddings ? 0 : embedding);
     return weights + 2 * stateBytes + kvBytesPerToken * this.#sequence.length;

@@ -1,3 +1,5 @@
+import { paper } from '@mambalab/models';
+
 /** Shapes of known models as configurations, for measuring with random weights. */
 export const PRESETS: Readonly<Record<string, unknown>> = {
   'mamba2-130m': mamba2(24, 768, 24, 50_288),
@@ -44,6 +46,10 @@ export const PRESETS: Readonly<Record<string, unknown>> = {
     layer_norm_epsilon: 1e-5,
     max_position_embeddings: 131_072,
   },
+  'paper-mamba-8b': paper.mamba8b,
+  'paper-mamba2-8b': paper.mamba2_8b,
+  'paper-transformer-8b': paper.transformer8b,
+  'paper-hybrid-8b': paper.hybrid8b,
 };
 
 /** The published Mamba-2 models: heads of 64, state 128, one group, tied embeddings. */

@@ -25,6 +25,7 @@ import { moeRouteBench } from './moe/moe_route.bench.ts';
 import { gatedRmsNormBench } from './norm/gated_rms_norm.bench.ts';
 import { layerNormBench } from './norm/layer_norm.bench.ts';
 import { rmsNormBench } from './norm/rms_norm.bench.ts';
+import { fillNormalBench } from './random/fill_normal.bench.ts';
 import { mamba2DecodeStepBench } from './ssm/mamba2_decode_step.bench.ts';
 import { ssdChunkScanBench, ssdScanLoopBench, ssdScanMatrixBench } from './ssm/ssd_chunk_scan.bench.ts';
 import { mamba3ScanBench } from './ssm/mamba3_scan.bench.ts';
@@ -76,4 +77,5 @@ export const kernelBenches: readonly KernelBench[] = [
   embedBench,
   sampleBench,
   advanceBench,
+  fillNormalBench,
 ];

@@ -66,3 +66,21 @@ export function requireWhole(kernel: string, name: string, tensor: TensorRef): v
     'Give a tensor of its own.',
   );
 }
+
+/**
+ * The low and the high word of a seed of 64 bits: a whole number of 53, or two words.
+ *
+ * @throws ArgumentError if it is neither
+ */
+export function requireSeed(kernel: string, seed: number | readonly [number, number]): readonly [number, number] {
+  if (typeof seed === 'number') {
+    const isSeed = Number.isSafeInteger(seed) && seed >= 0;
+    requireArgument(isSeed, `${kernel}: 'seed' is ${seed}.`, 'Give a whole number below 2^53, or two words.');
+    return [seed >>> 0, Math.floor(seed / 2 ** 32)];
+  }
+  for (const word of seed) {
+    const isWord = Number.isInteger(word) && word >= 0 && word <= 0xffffffff;
+    requireArgument(isWord, `${kernel}: 'seed' has the word ${word}.`, 'Give two whole numbers below 2^32.');
+  }
+  return seed;
+}

@@ -4,25 +4,29 @@ import { ShapeError } from './errors.ts';
 import { fromBfloatBits, fromHalfBits, toBfloatBits, toHalfBits } from './host.ts';
 import type { QuantizeOptions } from './quantize.ts';
 import { dequantized, quantizeRows } from './quantize.ts';
+import { formatShape } from './size.ts';
 import type { HostTensor } from './tensor.ts';
+import { rowCount } from './tensor.ts';
 
 /**
- * A matrix (N, K) as kernels read weights: rows padded with zeros to {@link matrixRowStride}, in the dtype asked for.
+ * A matrix (N, K), or those of all experts (E, N, K), as kernels read weights: rows padded with zeros to
+ * {@link matrixRowStride}, in the dtype asked for.
  *
- * @param values row-major, N * K values
- * @throws ShapeError if there are not N * K values, or the dtype is not f32, f16, bf16, q8 or q4; ArgumentError for what
- *   q8 and q4 cannot hold
+ * @param values row-major, as many as the shape has
+ * @throws ShapeError if there are not as many, or the dtype is not f32, f16, bf16, q8 or q4; ArgumentError for what q8 and
+ *   q4 cannot hold
  */
 export function packMatrix(
   values: ArrayLike<number>,
-  shape: readonly [number, number],
+  shape: readonly [number, number] | readonly [number, number, number],
   dtype: Dtype,
   options: QuantizeOptions = {},
 ): HostTensor {
-  const [rows, width] = shape;
+  const rows = rowCount(shape);
+  const width = shape[shape.length - 1] ?? 0;
   if (values.length !== rows * width) {
     throw new ShapeError(
-      `A (${rows}, ${width}) matrix has ${rows * width} values; found ${values.length}.`,
+      `A ${formatShape(shape)} matrix has ${rows * width} values; found ${values.length}.`,
       'Give them row by row.',
     );
   }
@@ -61,16 +65,18 @@ export function packMatrix(
 }
 
 /**
- * The values (N, K) of a packed matrix without its padding, each exactly the float32 that kernels read.
+ * The values (N, K) or (E, N, K) of packed matrices without their padding, each exactly the float32 that kernels read.
  *
- * @throws ShapeError if the tensor is no matrix of f32, f16, bf16, q8 or q4
+ * @throws ShapeError if the tensor is no matrix of f32, f16, bf16, q8 or q4, nor such matrices
  */
 export function unpackMatrix(tensor: HostTensor): Float32Array {
-  const [rows = 0, width = 0] = tensor.shape;
-  const { data, dtype, rowStride = width } = tensor;
-  if (tensor.shape.length !== 2 || dtype === 'u32' || dtype === 'i32') {
+  const { data, dtype, shape } = tensor;
+  const rows = rowCount(shape);
+  const width = shape[shape.length - 1] ?? 0;
+  const { rowStride = width } = tensor;
+  if (shape.length < 2 || shape.length > 3 || dtype === 'u32' || dtype === 'i32') {
     throw new ShapeError(
-      `A ${dtype} tensor of the shape (${tensor.shape.join(', ')}) is no packed matrix.`,
+      `A ${dtype} tensor of the shape ${formatShape(shape)} is no packed matrix.`,
       'Give what packMatrix made, or a tensor read back.',
     );
   }

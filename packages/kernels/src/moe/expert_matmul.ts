@@ -90,7 +90,8 @@ function chooseExpertTile({ view, gate, pairs }: ExpertPass): TileShape {
   const rows = each <= 16 ? '16x64' : each <= 32 ? '32x64' : '64x64';
   const tile = TILES[rows];
   if (gate === undefined) return tile;
-  // Eight columns of sums an invocation, half of them the gate's. f32 weights come in loads of four values, of which
-  // every invocation stages one block: they need as many invocations as columns.
-  return { ...tile, THREADS_M: view.dtype === 'f32' ? Math.max(tile.THREADS_M, 8) : tile.THREADS_M, THREAD_COLUMNS: 8 };
+  // Eight columns of sums an invocation, half of them the gate's. An invocation stages one block of weights, eight values
+  // along K of f16 and bf16, four of the others: those need as many invocations as columns.
+  const wide = view.dtype === 'f16' || view.dtype === 'bf16';
+  return { ...tile, THREADS_M: wide ? tile.THREADS_M : Math.max(tile.THREADS_M, 8), THREAD_COLUMNS: 8 };
 }

@@ -74,6 +74,7 @@ export function recordExpertVector(recording: Recording, kernel: string, pass: V
     },
     overrides: {
       ...shape,
+      UNROLL: !recording.capabilities.software,
       ACTIVATION: pass.activation,
       GATED: gate !== undefined,
       PAIRED: pass.paired,

@@ -35,9 +35,11 @@ type ExpertParams = Readonly<
     | 'gateOffset'
     | 'gateStride'
     | 'gateExpertStride'
+    | 'gateScales'
     | 'weightOffset'
     | 'weightStride'
     | 'weightExpertStride'
+    | 'weightScales'
     | 'yStride',
     Size
   >
@@ -54,9 +56,11 @@ export function expertParams({ rows, view, gateView, pairs }: ExpertPass, y: Ten
     gateOffset: gateView?.offset ?? 0,
     gateStride: gateView?.stride ?? 0,
     gateExpertStride: gateView?.expertStride ?? 0,
+    gateScales: gateView?.scales ?? 0,
     weightOffset: view.offset,
     weightStride: view.stride,
     weightExpertStride: view.expertStride,
+    weightScales: view.scales,
     yStride: y.rowStride,
   };
 }

@@ -16,13 +16,13 @@ export interface MoeMlpInputs {
   readonly x: TensorRef;
   /** Of `moeRoute`; sorted for more than 8 tokens */
   readonly routing: MoeRouting;
-  /** (E, F, D) f32, f16 or bf16; left out for feed-forward layers without a gate */
+  /** (E, F, D) f32, f16, bf16, q8 or q4; left out for feed-forward layers without a gate */
   readonly gate?: TensorRef | undefined;
   /** (E, F, D), of the gate's dtype */
   readonly up?: TensorRef | undefined;
   /** (E, 2 F, D): in place of both, each expert's gate before its up, as many checkpoints store them */
   readonly gateUp?: TensorRef | undefined;
-  /** (E, D, F) f32, f16 or bf16 */
+  /** (E, D, F) f32, f16, bf16, q8 or q4 */
   readonly down: TensorRef;
   /** (M, D) f32, updated in place */
   readonly residual?: TensorRef | undefined;

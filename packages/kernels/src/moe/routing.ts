@@ -1,7 +1,7 @@
 import { requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
 import { ShapeError } from '../core/errors.ts';
-import type { ActivationName, MatrixView, RowsView } from '../core/matrix.ts';
-import { requireMatrix, requireRows } from '../core/matrix.ts';
+import type { ActivationName, RowsView, WeightView } from '../core/matrix.ts';
+import { requireRows, requireWeight } from '../core/matrix.ts';
 import type { TensorRef } from '../core/recording.ts';
 import { reshape, strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
@@ -26,7 +26,7 @@ export interface MoeRouting {
 export interface ExpertInputs {
   /** (M, K) f32, or (M, k, K) with a row for every expert of a token; rows may be strided, M may be a named size */
   readonly x: TensorRef;
-  /** (E, N, K) f32, f16 or bf16, rows padded with zeros to a multiple of 8 values */
+  /** (E, N, K) f32, f16, bf16, q8 or q4, rows padded with zeros as `packMatrix` does */
   readonly weight: TensorRef;
   readonly routing: MoeRouting;
 }
@@ -37,7 +37,7 @@ export interface ExpertOptions {
 }
 
 /** Weights of all experts (E, N, K) as shaders address them, in values. */
-export interface ExpertsView extends MatrixView {
+export interface ExpertsView extends WeightView {
   readonly experts: number;
   readonly expertStride: number;
 }
@@ -50,14 +50,18 @@ export interface RoutingView {
   readonly pairs: Size;
 }
 
-/** @throws ShapeError unless the tensor is (E, N, K) f32, f16 or bf16 with 16-byte aligned rows, below 2^32 values */
+/**
+ * The matrices of all experts, rows of one tensor.
+ *
+ * @throws ShapeError unless they are (E, N, K) with 16-byte aligned rows, or whole blocks of q8 or q4, below 2^32 values
+ */
 export function requireExperts(kernel: string, name: string, tensor: TensorRef): ExpertsView {
   const sizes = requireRank(kernel, name, tensor, ['E', 'N', 'K']);
   const letters = ['E', 'N', 'K'];
   const [experts = 0, outputs = 0, inner = 0] = sizes.map((size, axis) =>
     requireStatic(kernel, `${letters[axis] ?? ''} of '${name}'`, size),
   );
-  const view = requireMatrix(kernel, name, reshape(tensor, [experts * outputs, inner]));
+  const view = requireWeight(kernel, name, reshape(tensor, [experts * outputs, inner]));
   return { ...view, outputs, experts, expertStride: outputs * view.stride };
 }
 

@@ -1,4 +1,4 @@
-import { requireArgument } from '../core/checks.ts';
+import { requireArgument, requireSeed } from '../core/checks.ts';
 
 /** Words of a row of settings: 64 bytes. The first three are all that plain sampling reads. */
 export const SAMPLE_SETTINGS_WORDS = 16;
@@ -56,23 +56,11 @@ export function sampleSettings(settings: SampleSettings = {}): Uint32Array {
   const floats = new Float32Array(words.buffer);
   // A positive number is never 0, which would switch it off, and a probability below 1 never 1, which keeps everything.
   floats[0] = temperature > 0 ? Math.max(temperature, SMALLEST_NORMAL) : 0;
-  words.set(typeof seed === 'number' ? wordsOf(seed) : seed.map(requireWord), 1);
+  words.set(requireSeed('sampleSettings', seed), 1);
   words[3] = topK;
   floats[4] = topP < 1 ? Math.min(Math.max(topP, SMALLEST_NORMAL), 1 - 2 ** -24) : 1;
   floats[5] = minP > 0 ? Math.max(minP, SMALLEST_NORMAL) : 0;
   floats.set([repetitionPenalty, presencePenalty, frequencyPenalty], 6);
   words[9] = penaltyWindow;
   return words;
-}
-
-function wordsOf(seed: number): readonly [number, number] {
-  const isSeed = Number.isSafeInteger(seed) && seed >= 0;
-  requireArgument(isSeed, `sampleSettings: 'seed' is ${seed}.`, 'Give a whole number below 2^53, or two words.');
-  return [seed >>> 0, Math.floor(seed / 2 ** 32)];
-}
-
-function requireWord(word: number): number {
-  const isWord = Number.isInteger(word) && word >= 0 && word <= 0xffffffff;
-  requireArgument(isWord, `sampleSettings: 'seed' has the word ${word}.`, 'Give two whole numbers below 2^32.');
-  return word;
 }

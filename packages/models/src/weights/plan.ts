@@ -1,7 +1,7 @@
 import type { Dtype } from '@mambalab/kernels';
 import { tensorBytes, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
 import { tablePartName, weightRowStride } from '../graph/names.ts';
-import type { ModelNames, ParsedModel, WeightSpec } from '../spec/weight_spec.ts';
+import type { ModelNames, ParsedModel, SourceTensor, WeightSpec } from '../spec/weight_spec.ts';
 import { weightsOf } from '../spec/weight_spec.ts';
 import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
 
@@ -32,7 +32,7 @@ export function planWeights(model: ParsedModel, source: TensorSource, dtype: Wei
   const rename = storedNames(model.names, source.tensors);
   const specs = weightsOf(model).map((spec) => ({
     ...spec,
-    sources: spec.sources.map((part) => ({ ...part, name: rename(part.name) })),
+    sources: spec.sources.map((part) => storedSource(part, rename, source.tensors)),
   }));
   checkTensors(model, specs, source.tensors, rename);
   return specs.map((spec) => {
@@ -57,6 +57,18 @@ function storedNames(
     return found === undefined ? name : found[1] + name.slice(found[0].length);
   });
   return [same, ...renamings].find((rename) => tensors.has(rename(`${embedding}.weight`))) ?? same;
+}
+
+/** Where this checkpoint holds the rows of a source: in the first of its places that is there. */
+function storedSource(
+  { otherwise, ...part }: SourceTensor,
+  rename: (name: string) => string,
+  tensors: ReadonlyMap<string, TensorInfo>,
+): SourceTensor {
+  const own = { ...part, name: rename(part.name) };
+  if (otherwise === undefined || tensors.has(own.name)) return own;
+  const other = storedSource(otherwise, rename, tensors);
+  return tensors.has(other.name) ? other : own;
 }
 
 /** Rows of a part of a table are a multiple of this: parts of the logits then begin at aligned values. */

@@ -38,12 +38,23 @@ export async function* rowBlocks(
   signal?: AbortSignal,
 ): AsyncGenerator<RowBlock> {
   const width = rowWidth(spec);
+  // Parts that are stored by turns follow each other in one tensor.
+  let whole: WholeTensor | undefined;
   let row = 0;
   for (const part of spec.sources) {
     const info = source.tensors.get(part.name);
     if (info === undefined) throw new RangeError(`The plan names the tensor '${part.name}', which the source lacks.`);
+    const valueBytes = SOURCE_DTYPE_BITS[info.dtype] / 8;
     const block = { source: part.name, dtype: info.dtype, scale: part.scale ?? 1 };
-    for await (const { rows, bytes } of partBlocks(part, width, SOURCE_DTYPE_BITS[info.dtype] / 8, source, signal)) {
+    if (isReadWhole(part, width, valueBytes)) {
+      if (!holds(whole, part)) whole = await readWhole(part, width, valueBytes, source, signal);
+      const bytes = rangesOf(whole.bytes, part, width * valueBytes);
+      const rows = takenRows(part, width);
+      yield { ...block, row, rows, bytes };
+      row += rows;
+      continue;
+    }
+    for await (const { rows, bytes } of partBlocks(part, width, width * valueBytes, source, signal)) {
       yield { ...block, row, rows, bytes };
       row += rows;
     }
@@ -57,42 +68,60 @@ function takenRows(part: SourceTensor, width: number): number {
   return part.ranges?.reduce((sum, { count }) => sum + count, 0) ?? storedRows(part, width);
 }
 
-interface Rows {
-  readonly rows: number;
+/** All of a tensor, transposed where its columns are the rows of the weight. */
+interface WholeTensor {
+  readonly name: string;
+  readonly transposed: boolean;
   readonly bytes: Uint8Array;
 }
 
-async function* partBlocks(
+/** Columns are scattered over the whole tensor, and many short ranges cost more to ask for than what lies between. */
+function isReadWhole(part: SourceTensor, width: number, valueBytes: number): boolean {
+  const { transposed, ranges = [] } = part;
+  return transposed === true || (ranges.length > 1 && storedRows(part, width) * width * valueBytes <= BLOCK_BYTES);
+}
+
+const holds = (whole: WholeTensor | undefined, part: SourceTensor): whole is WholeTensor =>
+  whole?.name === part.name && whole.transposed === (part.transposed ?? false);
+
+async function readWhole(
   part: SourceTensor,
   width: number,
   valueBytes: number,
   source: TensorSource,
   signal: AbortSignal | undefined,
-): AsyncGenerator<Rows> {
-  const { name, transposed, ranges = [{ first: 0, count: storedRows(part, width) }] } = part;
-  const rowBytes = width * valueBytes;
-  const totalBytes = storedRows(part, width) * rowBytes;
-  // Columns are scattered over the whole tensor, and many short ranges cost more to ask for than what lies between.
-  if (transposed === true || (ranges.length > 1 && totalBytes <= BLOCK_BYTES)) {
-    signal?.throwIfAborted();
-    const stored = await source.read(name, 0, totalBytes, signal);
-    const all = transposed === true ? transpose(stored, width, valueBytes) : stored;
-    const rows = ranges.reduce((sum, { count }) => sum + count, 0);
-    const bytes = new Uint8Array(rows * rowBytes);
-    let at = 0;
-    for (const { first, count } of ranges) {
-      bytes.set(all.subarray(first * rowBytes, (first + count) * rowBytes), at);
-      at += count * rowBytes;
-    }
-    yield { rows, bytes };
-    return;
-  }
-  const step = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes));
+): Promise<WholeTensor> {
+  signal?.throwIfAborted();
+  const { name, transposed = false } = part;
+  const stored = await source.read(name, 0, storedRows(part, width) * width * valueBytes, signal);
+  return { name, transposed, bytes: transposed ? transpose(stored, width, valueBytes) : stored };
+}
+
+/** The rows of a tensor that a part takes, in a place of their own. */
+function rangesOf(all: Uint8Array, { ranges }: SourceTensor, rowBytes: number): Uint8Array {
+  if (ranges === undefined) return all;
+  const bytes = new Uint8Array(ranges.reduce((sum, { count }) => sum + count, 0) * rowBytes);
+  let at = 0;
   for (const { first, count } of ranges) {
+    bytes.set(all.subarray(first * rowBytes, (first + count) * rowBytes), at);
+    at += count * rowBytes;
+  }
+  return bytes;
+}
+
+async function* partBlocks(
+  part: SourceTensor,
+  width: number,
+  rowBytes: number,
+  source: TensorSource,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<{ readonly rows: number; readonly bytes: Uint8Array }> {
+  const step = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes));
+  for (const { first, count } of part.ranges ?? [{ first: 0, count: storedRows(part, width) }]) {
     for (let begin = first; begin < first + count; begin += step) {
       signal?.throwIfAborted();
       const rows = Math.min(step, first + count - begin);
-      yield { rows, bytes: await source.read(name, begin * rowBytes, (begin + rows) * rowBytes, signal) };
+      yield { rows, bytes: await source.read(part.name, begin * rowBytes, (begin + rows) * rowBytes, signal) };
     }
   }
 }

@@ -3,7 +3,7 @@ import { expertMatmul, moeSort } from '@mambalab/kernels';
 import { expertMatmul as reference } from '@mambalab/kernels/reference';
 import type { KernelBench } from '../../harness/kernel_bench.ts';
 import { input, values } from '../../harness/kernel_bench.ts';
-import { EXPERT_LAYERS, productCase, productInputs, routingOf } from './experts.ts';
+import { EXPERT_DTYPES, EXPERT_LAYERS, productCase, productInputs, routingOf } from './experts.ts';
 
 /** The sorting of the pairs is a part of what is timed. */
 const recordWith =
@@ -29,5 +29,7 @@ export const expertMatmulBench: KernelBench = {
     rtol: 1e-5,
     atol: 1e-4,
   },
-  cases: EXPERT_LAYERS.map((layer) => productCase(512, layer, recordWith(layer.experts))),
+  cases: EXPERT_DTYPES.flatMap((dtype) =>
+    EXPERT_LAYERS.map((layer) => productCase(512, layer, recordWith(layer.experts), dtype)),
+  ),
 };

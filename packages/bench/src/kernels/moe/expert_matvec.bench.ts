@@ -2,7 +2,7 @@ import { expertMatvec } from '@mambalab/kernels';
 import { expertMatvec as reference } from '@mambalab/kernels/reference';
 import type { KernelBench } from '../../harness/kernel_bench.ts';
 import { input, values } from '../../harness/kernel_bench.ts';
-import { EXPERT_LAYERS, productCase, productInputs, routingOf } from './experts.ts';
+import { EXPERT_DTYPES, EXPERT_LAYERS, productCase, productInputs, routingOf } from './experts.ts';
 
 const record: KernelBench['verify']['record'] = (recording, inputs) =>
   expertMatvec(recording, { x: input(inputs, 'x'), weight: input(inputs, 'weight'), routing: routingOf(inputs) });
@@ -22,5 +22,5 @@ export const expertMatvecBench: KernelBench = {
     rtol: 1e-5,
     atol: 1e-4,
   },
-  cases: EXPERT_LAYERS.map((layer) => productCase(1, layer, record)),
+  cases: EXPERT_DTYPES.flatMap((dtype) => EXPERT_LAYERS.map((layer) => productCase(1, layer, record, dtype))),
 };

@@ -1,17 +1,21 @@
 import type { Recording, TensorRef } from '@mambalab/kernels';
 import { moeMlp, moeRoute } from '@mambalab/kernels';
 import { moeMlp as reference, moeRoute as routeReference } from '@mambalab/kernels/reference';
-import type { KernelBench, KernelCase } from '../../harness/kernel_bench.ts';
-import { input, values } from '../../harness/kernel_bench.ts';
+import type { KernelBench, KernelCase, MeasuredDtype } from '../../harness/kernel_bench.ts';
+import { input, values, WEIGHT_BYTES } from '../../harness/kernel_bench.ts';
 import type { ExpertLayer } from './experts.ts';
-import { EXPERT_LAYERS, usedExperts } from './experts.ts';
+import { caseLabel, EXPERT_DTYPES, EXPERT_LAYERS, usedExperts } from './experts.ts';
 
-const inputsOf = (rows: number, { experts, width, hidden }: ExpertLayer): KernelCase['inputs'] => ({
+const inputsOf = (
+  rows: number,
+  { experts, width, hidden }: ExpertLayer,
+  dtype: MeasuredDtype = 'f16',
+): KernelCase['inputs'] => ({
   x: { shape: [rows, width], dtype: 'f32' },
   logits: { shape: [rows, experts], dtype: 'f32' },
-  gate: { shape: [experts, hidden, width], dtype: 'f16', matrix: true, scale: 1 / Math.sqrt(width) },
-  up: { shape: [experts, hidden, width], dtype: 'f16', matrix: true, scale: 1 / Math.sqrt(width) },
-  down: { shape: [experts, width, hidden], dtype: 'f16', matrix: true, scale: 1 / Math.sqrt(hidden) },
+  gate: { shape: [experts, hidden, width], dtype, matrix: true, scale: 1 / Math.sqrt(width) },
+  up: { shape: [experts, hidden, width], dtype, matrix: true, scale: 1 / Math.sqrt(width) },
+  down: { shape: [experts, width, hidden], dtype, matrix: true, scale: 1 / Math.sqrt(hidden) },
 });
 
 /** The whole layer behind the product with the router: choice, order where needed, and experts. */
@@ -30,16 +34,16 @@ const recordWith =
       { activation: 'silu' },
     );
 
-const layerCase = (rows: number, layer: ExpertLayer): KernelCase => {
-  const { label, topK, width, hidden } = layer;
+const layerCase = (rows: number, layer: ExpertLayer, dtype: MeasuredDtype): KernelCase => {
+  const { topK, width, hidden } = layer;
   return {
-    label: rows === 1 ? `${label} decode` : `${label} prefill ${rows}`,
-    inputs: inputsOf(rows, layer),
+    label: caseLabel(rows, layer, dtype),
+    inputs: inputsOf(rows, layer, dtype),
     record: recordWith(topK),
     flops: 6 * rows * topK * width * hidden,
     // h, and for many tokens a row of each expert, are written and read once.
     bytes:
-      6 * usedExperts(rows, layer) * width * hidden +
+      3 * WEIGHT_BYTES[dtype] * usedExperts(rows, layer) * width * hidden +
       4 * rows * (2 * width + 2 * topK * (hidden + (rows > 8 ? width : 0))),
   };
 };
@@ -63,5 +67,7 @@ export const moeMlpBench: KernelBench = {
     rtol: 2e-5,
     atol: 2e-5,
   },
-  cases: EXPERT_LAYERS.flatMap((layer) => [layerCase(1, layer), layerCase(512, layer)]),
+  cases: EXPERT_DTYPES.flatMap((dtype) =>
+    EXPERT_LAYERS.flatMap((layer) => [layerCase(1, layer, dtype), layerCase(512, layer, dtype)]),
+  ),
 };
