@@ -2,14 +2,21 @@ import { UnsupportedModelError } from '@mambalab/kernels';
 import { ConfigReader } from '../spec/config.ts';
 import { blocksOf } from '../spec/model_spec.ts';
 import type { ParsedModel } from '../spec/weight_spec.ts';
+import { parseBamba } from './bamba.ts';
+import { parseFalconH1 } from './falcon_h1.ts';
+import { parseFalconMamba } from './falcon_mamba.ts';
 import { parseGemma3 } from './gemma3.ts';
 import { parseGemma3Text } from './gemma3_text.ts';
 import { parseGpt2 } from './gpt2.ts';
 import { parseGptNeoX } from './gpt_neox.ts';
 import { parseGranite } from './granite.ts';
+import { parseGraniteMoeHybrid } from './granitemoehybrid.ts';
+import { parseJamba } from './jamba.ts';
 import { parseLfm2 } from './lfm2.ts';
 import { parseLlama } from './llama.ts';
+import { parseMamba } from './mamba.ts';
 import { parseMamba2 } from './mamba2.ts';
+import { isMambaSsm, parseMambaSsm } from './mamba_ssm.ts';
 import { parseMistral } from './mistral.ts';
 import { parseNemotron } from './nemotron.ts';
 import { parseNemotronH } from './nemotron_h.ts';
@@ -22,14 +29,20 @@ import { parseSmolLM3 } from './smollm3.ts';
 import { parseZamba2 } from './zamba2.ts';
 
 const FAMILIES: Readonly<Record<string, (config: ConfigReader) => ParsedModel>> = {
+  bamba: parseBamba,
+  falcon_h1: parseFalconH1,
+  falcon_mamba: parseFalconMamba,
   gemma3: parseGemma3,
   gemma3_text: parseGemma3Text,
   gpt2: parseGpt2,
   gpt_neox: parseGptNeoX,
   granite: parseGranite,
+  granitemoehybrid: parseGraniteMoeHybrid,
+  jamba: parseJamba,
   lfm2: parseLfm2,
   llama: parseLlama,
   mamba2: parseMamba2,
+  mamba: parseMamba,
   mistral: parseMistral,
   nemotron: parseNemotron,
   nemotron_h: parseNemotronH,
@@ -45,7 +58,7 @@ const FAMILIES: Readonly<Record<string, (config: ConfigReader) => ParsedModel>> 
   zamba2: parseZamba2,
 };
 
-/** `model_type`s that can be loaded. */
+/** `model_type`s that can be loaded. Configurations of mamba_ssm, which have none, are known by their fields. */
 export const SUPPORTED_FAMILIES: readonly string[] = Object.keys(FAMILIES);
 
 /**
@@ -55,7 +68,16 @@ export const SUPPORTED_FAMILIES: readonly string[] = Object.keys(FAMILIES);
  */
 export function parseConfig(config: unknown): ParsedModel {
   const reader = new ConfigReader(config);
-  const family = reader.string('model_type');
+  const parse = parserOf(reader);
+  reader.refuse('quantization_config', []);
+  const parsed = parse(reader);
+  checkDivides(parsed);
+  return parsed;
+}
+
+function parserOf(config: ConfigReader): (config: ConfigReader) => ParsedModel {
+  if (isMambaSsm(config)) return parseMambaSsm;
+  const family = config.string('model_type');
   const parse = Object.hasOwn(FAMILIES, family) ? FAMILIES[family] : undefined;
   if (parse === undefined) {
     throw new UnsupportedModelError(
@@ -63,10 +85,7 @@ export function parseConfig(config: unknown): ParsedModel {
       `Supported are: ${SUPPORTED_FAMILIES.join(', ')}.`,
     );
   }
-  reader.refuse('quantization_config', []);
-  const parsed = parse(reader);
-  checkDivides(parsed);
-  return parsed;
+  return parse;
 }
 
 /** What every kernel takes for granted. */

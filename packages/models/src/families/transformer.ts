@@ -87,7 +87,10 @@ export function readGatedMlp(config: ConfigReader): MlpSpec {
 }
 
 /** Names of separate projections of queries, keys, values and the output. */
-export function attentionNames(prefix: string, output: string = 'o_proj'): AttentionNames {
+export function attentionNames(
+  prefix: string,
+  output: string = 'o_proj',
+): AttentionNames & Readonly<Record<'query' | 'key' | 'value' | 'output', string>> {
   return {
     kind: 'attention',
     query: `${prefix}.q_proj`,
@@ -97,7 +100,7 @@ export function attentionNames(prefix: string, output: string = 'o_proj'): Atten
   };
 }
 
-export function gatedMlpNames(prefix: string): MlpNames {
+export function gatedMlpNames(prefix: string): MlpNames & Readonly<Record<'gate' | 'up' | 'down', string>> {
   return { kind: 'mlp', gate: `${prefix}.gate_proj`, up: `${prefix}.up_proj`, down: `${prefix}.down_proj` };
 }
 
