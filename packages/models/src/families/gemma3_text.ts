@@ -1,4 +1,3 @@
-import { UnsupportedModelError } from '@mambalab/kernels';
 import type { ConfigReader } from '../spec/config.ts';
 import { readActivation } from '../spec/config.ts';
 import { readRotary } from '../spec/rotary.ts';
@@ -53,7 +52,7 @@ export function gemma3Text(given: ConfigReader, family: string): ParsedModel {
   });
   const global = readRotary(config, headDim, { contextLength, layerType: 'full_attention', theta: 1e6 });
   const eps = config.number('rms_norm_eps', 1e-6);
-  const scale = positive(config, 'query_pre_attn_scalar') ** -0.5;
+  const scale = config.positive('query_pre_attn_scalar') ** -0.5;
   const { spec, names } = llamaLike(config, family, {
     attention: (attention, index) => ({
       ...attention,
@@ -74,13 +73,4 @@ export function gemma3Text(given: ConfigReader, family: string): ParsedModel {
     tiedEmbeddings: true,
   });
   return { spec: { ...spec, embeddingScale: Math.sqrt(spec.hiddenSize) }, names };
-}
-
-function positive(config: ConfigReader, name: string): number {
-  const value = config.number(name);
-  if (value > 0) return value;
-  throw new UnsupportedModelError(
-    `config.json: '${name}' must be positive; found ${value}.`,
-    'Check that the configuration belongs to this model.',
-  );
 }

@@ -14,5 +14,5 @@ export function parseGranite(config: ConfigReader): ParsedModel {
     mlp: (mlp) => ({ ...mlp, outputScale }),
   });
   const embeddingScale = config.number('embedding_multiplier', 1);
-  return { spec: { ...spec, embeddingScale, logitScale: 1 / config.number('logits_scaling', 1) }, names };
+  return { spec: { ...spec, embeddingScale, logitScale: 1 / config.positive('logits_scaling', 1) }, names };
 }

@@ -53,6 +53,13 @@ export class ConfigReader {
     throw this.#error(name, 'a number', value);
   }
 
+  /** A number above 0: what something is divided by, or a root is taken of. */
+  positive(name: string, fallback?: number): number {
+    const value = this.number(name, fallback);
+    if (value > 0) return value;
+    throw this.#error(name, 'a positive number', value);
+  }
+
   boolean(name: string, fallback: boolean): boolean {
     const value = this.raw(name) ?? fallback;
     if (typeof value === 'boolean') return value;

@@ -56,7 +56,7 @@ export function readRotary(config: ConfigReader, headDim: number, defaults: Rota
       'No kernel computes both together.',
     );
   }
-  const base = parameters.number('rope_theta', config.number(fields?.theta ?? 'rope_theta', theta));
+  const base = parameters.positive('rope_theta', config.number(fields?.theta ?? 'rope_theta', theta));
   return {
     dim,
     // Powers of this base with one value more are those of the other with an odd number of values.
@@ -84,11 +84,11 @@ function readScaling(
     case 'default':
       return undefined;
     case 'linear':
-      return { type: 'linear', factor: parameters.number('factor') };
+      return { type: 'linear', factor: parameters.positive('factor') };
     case 'llama3':
       return {
         type: 'llama3',
-        factor: parameters.number('factor'),
+        factor: parameters.positive('factor'),
         lowFrequencyFactor: parameters.number('low_freq_factor'),
         highFrequencyFactor: parameters.number('high_freq_factor'),
         originalContextLength: originalContextLength(),
@@ -96,7 +96,7 @@ function readScaling(
     case 'yarn':
       return {
         type: 'yarn',
-        factor: parameters.number('factor', contextLength && contextLength / originalContextLength()),
+        factor: parameters.positive('factor', contextLength && contextLength / originalContextLength()),
         originalContextLength: originalContextLength(),
         truncate: parameters.boolean('truncate', true),
         ...optional('beta_fast', 'fastTurns'),
@@ -110,7 +110,7 @@ function readScaling(
       const length = config.size('max_position_embeddings', contextLength);
       return {
         type: 'dynamic',
-        factor: parameters.number('factor'),
+        factor: parameters.positive('factor'),
         originalContextLength: length,
         contextLength: length,
       };
@@ -120,7 +120,7 @@ function readScaling(
       const longest = Math.max(original, contextLength ?? original);
       return {
         type: 'longrope',
-        factor: parameters.number('factor', longest / original),
+        factor: parameters.positive('factor', longest / original),
         shortFactors: requireNumbers(parameters, 'short_factor'),
         longFactors: requireNumbers(parameters, 'long_factor'),
         originalContextLength: original,
