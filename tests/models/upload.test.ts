@@ -1,6 +1,6 @@
 import type { HostTensor, Tensor } from '@mambalab/kernels';
 import { fromBfloatBits, fromHalfBits, IntegrityError, packMatrix } from '@mambalab/kernels';
-import { openSafetensors, writeSafetensors } from '@mambalab/models';
+import { createRandomModel, openSafetensors, writeSafetensors } from '@mambalab/models';
 import type { PlannedWeight, TensorSource } from '@mambalab/models';
 import { describe, expect, it } from 'vitest';
 import { randomWeights } from '../../packages/models/src/weights/random_weights.ts';
@@ -292,4 +292,28 @@ it('random weights are finite, of the variance that a layer keeps, and the same 
   expect(decays?.every((decay) => decay <= -1)).toBe(true);
   expect(norm?.slice(0, 3)).toEqual([1, 1, 1]);
   expect(device.allocatedBytes).toBe(before);
+});
+
+it('a model with random quantized weights writes finite logits, the same for the same seed', async () => {
+  const config = {
+    model_type: 'nemotron_h',
+    vocab_size: 64,
+    hidden_size: 32,
+    hybrid_override_pattern: 'M-',
+    intermediate_size: 64,
+    n_groups: 2,
+    ssm_state_size: 16,
+    mamba_num_heads: 4,
+    mamba_head_dim: 16,
+  };
+  const logits: Float32Array[] = [];
+  for (const seed of [1, 1, 2]) {
+    using model = await createRandomModel(config, { device, dtype: 'q4', seed });
+    logits.push(await model.logits([3, 1, 4, 1, 5]));
+  }
+  const [first, again, other] = logits;
+  expect(first).toEqual(again);
+  expect(first).not.toEqual(other);
+  expect(first?.every(Number.isFinite)).toBe(true);
+  expect(Math.max(...(first ?? []))).toBeGreaterThan(0.1);
 });

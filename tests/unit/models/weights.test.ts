@@ -7,6 +7,7 @@ import {
   rotaryTables,
   stateTensors,
 } from '../../../packages/models/src/graph/names.ts';
+import { paper } from '../../../packages/models/src/paper.ts';
 import { weightsOf } from '../../../packages/models/src/spec/weight_spec.ts';
 import type { PlannedWeight, WeightDtype } from '../../../packages/models/src/weights/plan.ts';
 import { planWeights, splitTables, weightBytes } from '../../../packages/models/src/weights/plan.ts';
@@ -22,6 +23,15 @@ describe('the models of arXiv 2406.07887', () => {
   it('have exactly the parameters of the paper', () => {
     expect(parametersOf(PAPER_HYBRID)).toBe(8_654_517_248);
     expect(parametersOf(PAPER_MAMBA2)).toBe(8_236_999_680);
+  });
+
+  it('are presets of that size', () => {
+    expect(parametersOf(paper.hybrid8b)).toBe(8_654_517_248);
+    expect(parametersOf(paper.mamba2_8b)).toBe(8_236_999_680);
+    expect(parametersOf(paper.transformer8b)).toBe(8_540_135_424);
+    // In, x, dt and out projections, filters with biases, A, D and the bias of dt, a norm; embedding, head and last norm.
+    const mamba = 4096 * 16_384 + 8192 * (256 + 2 * 128) + 8192 * 256 + 8192 * 4096 + 8192 * (4 + 1 + 128 + 2) + 4096;
+    expect(parametersOf(paper.mamba8b)).toBe(56 * mamba + 2 * 256_000 * 4096 + 4096);
   });
 
   it('have states of constant size and small caches', () => {
