@@ -29,6 +29,7 @@ export class Traffic {
   #loadedBytes = 0;
   #totalBytes = 0;
   #unreported = 0;
+  #isDownloading = false;
 
   constructor(parallel: number = PARALLEL, onDownload?: (progress: DownloadProgress) => void) {
     this.#parallel = parallel;
@@ -76,12 +77,14 @@ export class Traffic {
     return entry.bytes;
   }
 
-  /** Counts bytes that are here; those from the network are told to whoever listens. */
+  /** Counts bytes that are here. Whoever listens is told once some came from the network. */
   count(file: string, bytes: number, from: 'network' | 'cache'): void {
     this.#loadedBytes += bytes;
-    if (from === 'cache' || !this.#streaming) return;
+    if (!this.#streaming) return;
+    this.#isDownloading ||= from === 'network';
     this.#unreported += bytes;
-    if (this.#unreported < REPORT_BYTES && this.#loadedBytes < this.#totalBytes) return;
+    const isDue = this.#unreported >= REPORT_BYTES || this.#loadedBytes >= this.#totalBytes;
+    if (!this.#isDownloading || !isDue) return;
     this.#unreported = 0;
     this.#onDownload?.({ file, loadedBytes: this.#loadedBytes, totalBytes: this.#totalBytes });
   }
