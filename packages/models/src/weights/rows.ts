@@ -1,22 +1,37 @@
+import type { Dtype, QuantizedRows } from '@mambalab/kernels';
+import { isQuantized } from '@mambalab/kernels';
 import type { SourceTensor, WeightSpec } from '../spec/weight_spec.ts';
-import { SOURCE_DTYPE_BITS } from './source.ts';
-import type { SourceDtype, TensorSource } from './source.ts';
+import type { RowRange } from '../spec/weights/tensors.ts';
+import { SOURCE_DTYPE_BITS, storedBits } from './source.ts';
+import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
 
 /** Bytes of a checkpoint that are in memory at a time. */
 export const BLOCK_BYTES: number = 16 * 2 ** 20;
 
-/** Whole rows of a weight as its checkpoint stores them. A row of a vector is one value. */
-export interface RowBlock {
+interface RowPlace {
   /** The tensor that they come from. */
   readonly source: string;
   /** The row of the weight that the first of them is. */
   readonly row: number;
   readonly rows: number;
+  /** What they take in the file. */
+  readonly fileBytes: number;
+}
+
+/** Whole rows of a weight as its checkpoint stores them. A row of a vector is one value. */
+export interface ValueRows extends RowPlace {
   readonly bytes: Uint8Array;
   readonly dtype: SourceDtype;
   /** Multiplies the values. */
   readonly scale: number;
+  /** Whether the transform of the weight was applied before they were stored. */
+  readonly transformed: boolean;
 }
+
+/** Whole rows that the checkpoint stores in the block format that they have on the GPU. */
+export interface QuantRows extends RowPlace, QuantizedRows {}
+
+export type RowBlock = ValueRows | QuantRows;
 
 /** Values of a row of a weight. */
 export const rowWidth = ({ kind, shape }: WeightSpec): number =>
@@ -26,14 +41,19 @@ export const rowWidth = ({ kind, shape }: WeightSpec): number =>
 export function sourceBytes(spec: WeightSpec, source: TensorSource): number {
   const width = rowWidth(spec);
   return spec.sources.reduce((sum, part) => {
-    const bits = SOURCE_DTYPE_BITS[source.tensors.get(part.name)?.dtype ?? 'F32'];
-    return sum + (takenRows(part, width) * width * bits) / 8;
+    const info = source.tensors.get(part.name);
+    return sum + (takenRows(part, width) * width * (info === undefined ? 32 : storedBits(info))) / 8;
   }, 0);
 }
 
-/** Reads the rows of a weight in their order, in blocks of about 16 MiB. */
+/**
+ * Reads the rows of a weight in their order, in blocks of about 16 MiB.
+ *
+ * @param dtype of the weight on the GPU: parts that are stored in it as blocks are passed on as they are
+ */
 export async function* rowBlocks(
   spec: WeightSpec,
+  dtype: Dtype,
   source: TensorSource,
   signal?: AbortSignal,
 ): AsyncGenerator<RowBlock> {
@@ -42,9 +62,29 @@ export async function* rowBlocks(
   for (const part of spec.sources) {
     const info = source.tensors.get(part.name);
     if (info === undefined) throw new RangeError(`The plan names the tensor '${part.name}', which the source lacks.`);
-    const block = { source: part.name, dtype: info.dtype, scale: part.scale ?? 1 };
-    for await (const { rows, bytes } of partBlocks(part, width, SOURCE_DTYPE_BITS[info.dtype] / 8, source, signal)) {
-      yield { ...block, row, rows, bytes };
+    const place = (rows: number): RowPlace => ({
+      source: part.name,
+      row,
+      rows,
+      fileBytes: (rows * width * storedBits(info)) / 8,
+    });
+    const quants = quantReader(part, dtype, width, info, source, signal);
+    if (quants !== undefined) {
+      for await (const { rows, content } of partRows(part, width, quants, signal)) {
+        yield { ...place(rows), ...content };
+        row += rows;
+      }
+      continue;
+    }
+    const { scale = 1 } = part;
+    const { transformed = false } = info;
+    for await (const { rows, content } of partRows(
+      part,
+      width,
+      valueReader(part, width, info, source, signal),
+      signal,
+    )) {
+      yield { ...place(rows), bytes: content, dtype: info.dtype, scale, transformed };
       row += rows;
     }
   }
@@ -57,44 +97,101 @@ function takenRows(part: SourceTensor, width: number): number {
   return part.ranges?.reduce((sum, { count }) => sum + count, 0) ?? storedRows(part, width);
 }
 
-interface Rows {
-  readonly rows: number;
-  readonly bytes: Uint8Array;
+/** Reads rows of one tensor, and takes some of those that were read. */
+interface RowReader<Content> {
+  readonly bytesPerRow: number;
+  /** Whether only all rows can be read. */
+  readonly isWhole: boolean;
+  read(first: number, count: number): Promise<Content>;
+  take(all: Content, ranges: readonly RowRange[]): Content;
 }
 
-async function* partBlocks(
+/** For values. */
+function valueReader(
   part: SourceTensor,
   width: number,
-  valueBytes: number,
+  { dtype, transposed = false }: TensorInfo,
   source: TensorSource,
   signal: AbortSignal | undefined,
-): AsyncGenerator<Rows> {
-  const { name, transposed, ranges = [{ first: 0, count: storedRows(part, width) }] } = part;
-  const rowBytes = width * valueBytes;
-  const totalBytes = storedRows(part, width) * rowBytes;
-  // Columns are scattered over the whole tensor, and many short ranges cost more to ask for than what lies between.
-  if (transposed === true || (ranges.length > 1 && totalBytes <= BLOCK_BYTES)) {
+): RowReader<Uint8Array> {
+  const valueBytes = SOURCE_DTYPE_BITS[dtype] / 8;
+  const bytesPerRow = width * valueBytes;
+  // Columns are scattered over the whole tensor.
+  const isWhole = (part.transposed ?? false) !== transposed;
+  return {
+    bytesPerRow,
+    isWhole,
+    read: async (first, count) => {
+      const stored = await source.read(part.name, first * bytesPerRow, (first + count) * bytesPerRow, signal);
+      return isWhole ? transpose(stored, width, valueBytes) : stored;
+    },
+    take: (all, ranges) => takeRows(all, bytesPerRow, ranges, new Uint8Array(countOf(ranges) * bytesPerRow)),
+  };
+}
+
+/** For blocks; undefined where the tensor has none that can be passed on as they are. */
+function quantReader(
+  part: SourceTensor,
+  dtype: Dtype,
+  width: number,
+  { blocks, transposed = false }: TensorInfo,
+  source: TensorSource,
+  signal: AbortSignal | undefined,
+): RowReader<QuantizedRows> | undefined {
+  if (!isQuantized(dtype) || blocks?.exact.includes(dtype) !== true || source.readBlocks === undefined)
+    return undefined;
+  if ((part.scale ?? 1) !== 1 || (part.transposed ?? false) !== transposed) return undefined;
+  const [words, scales] = [(width * (dtype === 'q8' ? 8 : 4)) / 32, width / 32];
+  const read = source.readBlocks.bind(source);
+  return {
+    bytesPerRow: 4 * words + 2 * scales,
+    isWhole: false,
+    read: (first, count) => read(part.name, dtype, first, count, signal),
+    take: (all, ranges) => ({
+      quants: takeRows(all.quants, words, ranges, new Uint32Array(countOf(ranges) * words)),
+      scales: takeRows(all.scales, scales, ranges, new Uint16Array(countOf(ranges) * scales)),
+    }),
+  };
+}
+
+async function* partRows<Content>(
+  part: SourceTensor,
+  width: number,
+  reader: RowReader<Content>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<{ readonly rows: number; readonly content: Content }> {
+  const all = storedRows(part, width);
+  const { ranges = [{ first: 0, count: all }] } = part;
+  // Many short ranges cost more to ask for than what lies between them.
+  if (reader.isWhole || (ranges.length > 1 && all * reader.bytesPerRow <= BLOCK_BYTES)) {
     signal?.throwIfAborted();
-    const stored = await source.read(name, 0, totalBytes, signal);
-    const all = transposed === true ? transpose(stored, width, valueBytes) : stored;
-    const rows = ranges.reduce((sum, { count }) => sum + count, 0);
-    const bytes = new Uint8Array(rows * rowBytes);
-    let at = 0;
-    for (const { first, count } of ranges) {
-      bytes.set(all.subarray(first * rowBytes, (first + count) * rowBytes), at);
-      at += count * rowBytes;
-    }
-    yield { rows, bytes };
+    yield { rows: countOf(ranges), content: reader.take(await reader.read(0, all), ranges) };
     return;
   }
-  const step = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes));
+  const step = Math.max(1, Math.floor(BLOCK_BYTES / reader.bytesPerRow));
   for (const { first, count } of ranges) {
     for (let begin = first; begin < first + count; begin += step) {
       signal?.throwIfAborted();
       const rows = Math.min(step, first + count - begin);
-      yield { rows, bytes: await source.read(name, begin * rowBytes, (begin + rows) * rowBytes, signal) };
+      yield { rows, content: await reader.read(begin, rows) };
     }
   }
+}
+
+const countOf = (ranges: readonly RowRange[]): number => ranges.reduce((sum, { count }) => sum + count, 0);
+
+function takeRows<T extends Uint8Array | Uint16Array | Uint32Array>(
+  all: T,
+  width: number,
+  ranges: readonly RowRange[],
+  taken: T,
+): T {
+  let at = 0;
+  for (const { first, count } of ranges) {
+    taken.set(all.subarray(first * width, (first + count) * width), at);
+    at += count * width;
+  }
+  return taken;
 }
 
 /** A (height, columns) matrix of values of some bytes as (columns, height). */
