@@ -2,6 +2,8 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import pc from 'picocolors';
 import { MambalabError } from '../surface.ts';
+import { convert } from './convert.ts';
+import type { ConvertFlags } from './convert.ts';
 import { generate } from './generate.ts';
 import type { GenerateFlags } from './generate.ts';
 import { inspect } from './inspect.ts';
@@ -17,6 +19,23 @@ const wholeNumber = (text: string): number => {
 const positiveNumber = (text: string): number => {
   const value = Number(text);
   if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError('Give a number of at least 0.');
+  return value;
+};
+
+const SIZE_UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  K: 1e3,
+  M: 1e6,
+  G: 1e9,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+};
+
+const byteSize = (text: string): number => {
+  const match = /^(\d+(?:\.\d+)?) ?([KMG]i?|)B?$/.exec(text);
+  const value = Math.floor(Number(match?.[1]) * (SIZE_UNITS[match?.[2] ?? ''] ?? 1));
+  if (match === null || value < 1) throw new InvalidArgumentError('Give a size, such as 500MB or 4GB.');
   return value;
 };
 
@@ -51,6 +70,21 @@ program
   .option('--json', 'print one JSON object')
   .addOption(dtype)
   .action((folder: string, flags: VerifyFlags) => verify(folder, flags));
+
+program
+  .command('convert')
+  .description('write a checkpoint as safetensors: Hugging Face folders, PyTorch .bin files and Megatron checkpoints')
+  .argument('<source>', 'folder or URL of a model')
+  .argument('<folder>', 'folder to make')
+  .addOption(
+    new Option('--dtype <type>', 'storage of matrices; everything else becomes f32').choices(['f32', 'f16', 'bf16']),
+  )
+  .addOption(
+    new Option('--shard-size <size>', 'most data in one file, such as 500MB').argParser(byteSize).default(4e9, '4GB'),
+  )
+  .option('--force', 'replace a model folder that exists')
+  .option('--json', 'print one JSON object')
+  .action((source: string, folder: string, flags: ConvertFlags) => convert(source, folder, flags));
 
 program
   .command('inspect')

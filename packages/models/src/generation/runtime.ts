@@ -3,12 +3,10 @@ import { Executor, ropeInverseFrequencies } from '@mambalab/kernels';
 import type { BuildOptions, PrefillHead } from '../graph/build.ts';
 import { buildDecode, buildPrefill, buildSample } from '../graph/build.ts';
 import type { CacheDtype } from '../graph/names.ts';
-import { hasAttention, rotaryTables } from '../graph/names.ts';
+import { hasAttention, MAXIMUM_CHUNK, pageRing, pageTable, pageTableName, rotaryTables } from '../graph/names.ts';
 import type { ModelSpec, RotaryScaling, RotarySpec } from '../spec/model_spec.ts';
+import { blocksOf } from '../spec/model_spec.ts';
 import type { WeightSpec } from '../spec/weight_spec.ts';
-
-/** Longest chunk of a prompt that one pass processes; longer prompts take several passes, with flat memory. */
-export const MAXIMUM_CHUNK = 512;
 
 /**
  * Prefill plans exist for these largest lengths: each takes the kernels that suit it (matrix-vector forms for a few
@@ -30,6 +28,7 @@ export class ModelRuntime {
   readonly #weightSpecs: readonly WeightSpec[];
   readonly #weights: Map<string, Tensor>;
   readonly #tables: Map<string, Tensor>;
+  readonly #pageTables = new Map<string, Tensor>();
   readonly #plans = new Map<string, Promise<Plan>>();
   readonly #force: ForcedChoices | undefined;
 
@@ -68,6 +67,22 @@ export class ModelRuntime {
     return new Map([...this.#weights, ...this.#tables]);
   }
 
+  /** Tables of pages for sequences of this capacity, where layers keep a window alone. */
+  pageTables(capacity: number): ReadonlyMap<string, Tensor> {
+    const tables = new Map<string, Tensor>();
+    for (const { block } of blocksOf(this.spec)) {
+      const ring = block.kind === 'attention' ? pageRing(block, capacity) : undefined;
+      if (ring === undefined) continue;
+      const name = pageTableName(ring);
+      const data = pageTable(ring, 1);
+      const table =
+        this.#pageTables.get(name) ?? this.device.upload(name, { data, dtype: 'u32', shape: [1, data.length] });
+      this.#pageTables.set(name, table);
+      tables.set(name, table);
+    }
+    return tables;
+  }
+
   get weightsBytes(): number {
     let bytes = 0;
     for (const tensor of this.constants.values()) bytes += tensor.byteLength;
@@ -101,7 +116,8 @@ export class ModelRuntime {
 
   dispose(): void {
     this.executor.dispose();
-    for (const tensor of this.constants.values()) tensor.dispose();
+    for (const tensor of [...this.constants.values(), ...this.#pageTables.values()]) tensor.dispose();
+    this.#pageTables.clear();
     // Plans that are still being compiled make their buffers later.
     void Promise.allSettled(this.#plans.values()).then(() => this.executor.dispose());
     this.#plans.clear();

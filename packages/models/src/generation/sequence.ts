@@ -3,9 +3,8 @@ import { ArgumentError, ContextLengthError, ReadbackRing } from '@mambalab/kerne
 import { LENGTH } from '../graph/build.ts';
 import type { PrefillHead } from '../graph/build.ts';
 import type { StateTensor } from '../graph/names.ts';
-import { stateTensors } from '../graph/names.ts';
+import { MAXIMUM_CHUNK, stateTensors } from '../graph/names.ts';
 import type { ModelRuntime } from './runtime.ts';
-import { MAXIMUM_CHUNK } from './runtime.ts';
 
 /** How the next tokens are chosen. */
 export interface SamplingSettings {
@@ -250,7 +249,9 @@ export class Sequence {
     try {
       await device.guard('Allocating the state of a sequence', () => {
         for (const { name, kind, dtype, shape } of needed) {
-          const kept = kind === 'state' ? previous.get(name) : undefined;
+          const old = previous.get(name);
+          // A ring of pages is as long for every capacity.
+          const kept = kind === 'state' || sameShape(old?.shape, shape) ? old : undefined;
           grown.set(name, kept ?? device.createTensor(`sequence/${name}`, dtype, shape));
         }
       });
@@ -262,7 +263,7 @@ export class Sequence {
     for (const [name, tensor] of grown) {
       const old = previous.get(name);
       if (old === undefined || old === tensor) continue;
-      // Tokens are the outermost dimension of a cache: what it holds is its first bytes.
+      // Tokens are the outermost dimension of a cache, and a ring begins with its first page: what there is comes first.
       device.copy(old, tensor);
       old.dispose();
     }
@@ -280,7 +281,9 @@ export class Sequence {
     this.#refuseDisposed();
     const cached = this.#bound.get(plan);
     if (cached !== undefined) return cached;
-    const bound = plan.bind(new Map([...this.#runtime.constants, ...this.#states, ...this.#control]));
+    const { constants } = this.#runtime;
+    const pages = this.#runtime.pageTables(this.#capacity);
+    const bound = plan.bind(new Map([...constants, ...pages, ...this.#states, ...this.#control]));
     this.#bound.set(plan, bound);
     return bound;
   }
@@ -292,3 +295,6 @@ export class Sequence {
     return tensor;
   }
 }
+
+const sameShape = (a: readonly number[] | undefined, b: readonly number[]): boolean =>
+  a !== undefined && a.length === b.length && a.every((size, axis) => size === b[axis]);

@@ -1,6 +1,6 @@
 import type { Dtype } from '@mambalab/kernels';
 import { matrixRowStride } from '@mambalab/kernels';
-import type { ModelSpec, RotarySpec } from '../spec/model_spec.ts';
+import type { AttentionSpec, ModelSpec, RotarySpec } from '../spec/model_spec.ts';
 import { blocksOf, gatedDeltaWidths, mamba2Widths } from '../spec/model_spec.ts';
 
 /** A tensor that belongs to one sequence: what decoding remembers. */
@@ -11,13 +11,54 @@ export interface StateTensor {
   readonly shape: readonly number[];
 }
 
+/** Longest chunk of a prompt that one pass processes; longer prompts take several passes, with flat memory. */
+export const MAXIMUM_CHUNK = 512;
+
+/** Tokens of a page of a cache. */
+const PAGE = 256;
+
+/** Pages of a sequence, and how many of them a cache has room for: those behind the window are written again. */
+export interface PageRing {
+  readonly pages: number;
+  readonly ring: number;
+}
+
+/**
+ * The pages of attention that sees a window, where a ring of them is shorter than a cache of all tokens. Everything that
+ * the first and the last query of a chunk see is in the ring, wherever in a page the chunk begins.
+ */
+export function pageRing({ window }: AttentionSpec, capacity: number): PageRing | undefined {
+  if (window === undefined) return undefined;
+  const ring = Math.ceil((window + MAXIMUM_CHUNK) / PAGE) + 1;
+  return ring * PAGE < capacity ? { pages: Math.ceil(capacity / PAGE), ring } : undefined;
+}
+
+/** Name of the table of pages that layers with the same ring share. */
+export function pageTableName({ pages, ring }: PageRing): string {
+  return `pages.${pages}.${ring}`;
+}
+
+/** Where each page of each sequence is, (B, pages): turn by turn in the ring of its sequence. */
+export function pageTable({ pages, ring }: PageRing, batch: number): Uint32Array {
+  return Uint32Array.from({ length: batch * pages }, (_, index) => {
+    return Math.floor(index / pages) * ring + ((index % pages) % ring);
+  });
+}
+
+/** Shape of a cache of keys or values: (B, T, Hkv, P), or (pages, tokens of a page, Hkv, P). */
+export function cacheShape(spec: AttentionSpec, batch: number, capacity: number): readonly number[] {
+  const pages = pageRing(spec, capacity);
+  const tokens = pages === undefined ? [batch, capacity] : [batch * pages.ring, PAGE];
+  return [...tokens, spec.kvHeads, spec.headDim];
+}
+
 /** Storage of KV caches. */
 export type CacheDtype = 'f32' | 'f16';
 
 /**
  * The state tensors of a model for `batch` sequences. Every convolution keeps its last inputs (B, K - 1, channels). A
  * Mamba-2 block has an SSM state (B, H, P, N), a Mamba block (B, E, N), a gated delta net (B, Hv, K, V); attention has
- * caches (B, T, Hkv, P), one pair for each use of a shared block.
+ * caches (B, T, Hkv, P), one pair for each use of a shared block; with a window much shorter than T, rings of pages.
  *
  * @param capacity T: tokens that the caches have room for
  */
@@ -46,7 +87,7 @@ export function stateTensors(spec: ModelSpec, batch: number, capacity: number, c
       case 'shortConv':
         return [conv(block.convWidth, spec.hiddenSize)];
       case 'attention': {
-        const shape = [batch, capacity, block.kvHeads, block.headDim];
+        const shape = cacheShape(block, batch, capacity);
         return ['keys', 'values'].map((part) => ({ name: `${name}.${part}`, kind: 'cache', dtype: cacheDtype, shape }));
       }
       case 'mlp':

@@ -1,11 +1,30 @@
 import { WeightFormatError } from '@mambalab/kernels';
 import { parseJson } from './json.ts';
+import { openMegatron } from './megatron.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
-import type { SafetensorsFile } from './safetensors.ts';
 import type { ByteFile, Folder, TensorInfo, TensorSource } from './source.ts';
+import { openTorchWeights } from './torch_file.ts';
 
-const SINGLE_FILE = 'model.safetensors';
-const INDEX_FILE = 'model.safetensors.index.json';
+/** How weights are stored in a folder: one file, or several and an index that says which holds which tensor. */
+interface WeightFormat {
+  readonly single: string;
+  readonly index: string;
+  readonly ending: string;
+  open(file: ByteFile, signal?: AbortSignal): Promise<TensorSource>;
+}
+
+const SAFETENSORS: WeightFormat = {
+  single: 'model.safetensors',
+  index: 'model.safetensors.index.json',
+  ending: '.safetensors',
+  open: openSafetensors,
+};
+const TORCH: WeightFormat = {
+  single: 'pytorch_model.bin',
+  index: 'pytorch_model.bin.index.json',
+  ending: '.bin',
+  open: openTorchWeights,
+};
 
 /** A checkpoint folder as Hugging Face libraries write it, opened: everything but the weights is in memory. */
 export interface Checkpoint {
@@ -25,84 +44,129 @@ export interface Checkpoint {
 
 /**
  * Opens a checkpoint folder: reads its JSON files and the headers of its safetensors files
- * (`model.safetensors`, or the files of `model.safetensors.index.json`, or the only `*.safetensors`).
+ * (`model.safetensors`, or the files of `model.safetensors.index.json`, or the only `*.safetensors`), or where there
+ * are none, of `pytorch_model.bin` or the files of `pytorch_model.bin.index.json`. A folder without these that holds
+ * `latest_checkpointed_iteration.txt` is opened as a Megatron checkpoint, which brings its own configuration.
  * If that fails, the folder is disposed.
  *
- * @throws WeightFormatError if `config.json` or the weights are missing, or a file is not what it should be.
+ * @throws WeightFormatError if `config.json` or the weights are missing, or a file is not what it should be;
+ *   UnsupportedModelError for a Megatron checkpoint of a model that is not computed here.
  */
 export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Promise<Checkpoint> {
-  const configText = await folder.readText('config.json', signal);
-  if (configText === undefined) {
-    throw new WeightFormatError(
-      `There is no config.json in ${folder.label}.`,
-      'Give a folder with config.json, *.safetensors and tokenizer.json.',
-    );
-  }
   const optionalJson = async (name: string): Promise<unknown> => {
     const text = await folder.readText(name, signal);
     return text === undefined ? undefined : parseJson(text, name);
   };
-  const config = parseJson(configText, 'config.json');
-  const weights = openWeights(folder, signal);
+  const model = openModel(folder, signal);
   try {
-    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, source] = await Promise.all([
+    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, { config, source }] = await Promise.all([
       optionalJson('generation_config.json'),
       optionalJson('tokenizer.json'),
       optionalJson('tokenizer_config.json'),
       folder.readText('chat_template.jinja', signal),
-      weights,
+      model,
     ]);
     return { config, generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, source };
   } catch (error) {
     // Nobody else holds what was opened here; and what is still being opened would escape `dispose`.
-    await weights.catch(() => undefined);
+    await model.catch(() => undefined);
     await folder.dispose();
     throw error;
   }
 }
 
+/** The configuration and the weights, which belong together. */
+async function openModel(folder: Folder, signal?: AbortSignal): Promise<Pick<Checkpoint, 'config' | 'source'>> {
+  const text = await folder.readText('config.json', signal);
+  const config = text === undefined ? undefined : parseJson(text, 'config.json');
+  const source = text === undefined ? undefined : await findWeights(folder, signal);
+  if (source !== undefined) return { config, source };
+  const megatron = await openMegatron(folder, signal);
+  if (megatron !== undefined) return megatron;
+  if (text !== undefined) throw await noWeights(folder);
+  throw new WeightFormatError(
+    `There is no config.json in ${folder.label}.`,
+    'Give a folder with config.json, *.safetensors and tokenizer.json.',
+  );
+}
+
 /**
- * Opens the safetensors files of a folder as one source.
+ * Opens the safetensors files of a folder, or those of PyTorch, as one source.
  *
  * @throws WeightFormatError if there are none, or the index disagrees with the files.
  */
 export async function openWeights(folder: Folder, signal?: AbortSignal): Promise<TensorSource> {
-  const single = await folder.file(SINGLE_FILE, signal);
-  if (single !== undefined) return await openSingle(folder, single, signal);
-  const indexText = await folder.readText(INDEX_FILE, signal);
-  if (indexText !== undefined) return await openIndexed(folder, indexText, signal);
-  const candidates = ((await folder.list?.()) ?? []).filter((name) => name.endsWith('.safetensors'));
+  const source = await findWeights(folder, signal);
+  if (source === undefined) throw await noWeights(folder);
+  return source;
+}
+
+async function findWeights(folder: Folder, signal?: AbortSignal): Promise<TensorSource | undefined> {
+  const named = await openNamed(folder, SAFETENSORS, signal);
+  if (named !== undefined) return named;
+  const candidates = await listSafetensors(folder);
   const [only] = candidates;
   const file = candidates.length === 1 && only !== undefined ? await folder.file(only, signal) : undefined;
-  if (file !== undefined) return await openSingle(folder, file, signal);
+  if (file !== undefined) return await openSingle(folder, file, SAFETENSORS, signal);
+  return await openNamed(folder, TORCH, signal);
+}
+
+async function noWeights(folder: Folder): Promise<WeightFormatError> {
+  const candidates = await listSafetensors(folder);
   const found = candidates.length === 0 ? 'none' : candidates.join(', ');
-  throw new WeightFormatError(
-    `There is no ${SINGLE_FILE} and no ${INDEX_FILE} in ${folder.label} (other safetensors files: ${found}).`,
+  const [first, ...others] = [SAFETENSORS, TORCH].flatMap(({ single, index }) => [single, index]);
+  return new WeightFormatError(
+    `There is no ${first} and no ${others.join(', ')} in ${folder.label} (other safetensors files: ${found}).`,
     'Convert the weights to safetensors, or add the index that says which file holds which tensor.',
   );
 }
 
-async function openSingle(folder: Folder, file: ByteFile, signal?: AbortSignal): Promise<TensorSource> {
-  const { tensors, read } = await openSafetensors(file, signal);
+async function listSafetensors(folder: Folder): Promise<readonly string[]> {
+  return ((await folder.list?.()) ?? []).filter((name) => name.endsWith(SAFETENSORS.ending));
+}
+
+async function openNamed(
+  folder: Folder,
+  format: WeightFormat,
+  signal?: AbortSignal,
+): Promise<TensorSource | undefined> {
+  const single = await folder.file(format.single, signal);
+  if (single !== undefined) return await openSingle(folder, single, format, signal);
+  const indexText = await folder.readText(format.index, signal);
+  return indexText === undefined ? undefined : await openIndexed(folder, indexText, format, signal);
+}
+
+async function openSingle(
+  folder: Folder,
+  file: ByteFile,
+  format: WeightFormat,
+  signal?: AbortSignal,
+): Promise<TensorSource> {
+  const { tensors, read } = await format.open(file, signal);
   return { tensors, read, dispose: () => folder.dispose() };
 }
 
-async function openIndexed(folder: Folder, indexText: string, signal?: AbortSignal): Promise<TensorSource> {
-  const weightMap = parseWeightMap(indexText);
+async function openIndexed(
+  folder: Folder,
+  indexText: string,
+  format: WeightFormat,
+  signal?: AbortSignal,
+): Promise<TensorSource> {
+  const weightMap = parseWeightMap(indexText, format);
   const shardNames = [...new Set(weightMap.values())];
   const files = new Map<string, ByteFile>();
-  const shards = new Map<string, SafetensorsFile>();
+  const shards = new Map<string, TensorSource>();
   await Promise.all(
     shardNames.map(async (name) => {
       const file = await folder.file(name, signal);
       if (file === undefined) {
         throw new WeightFormatError(
-          `${INDEX_FILE} names the file ${name}, which is not in ${folder.label}.`,
+          `${format.index} names the file ${name}, which is not in ${folder.label}.`,
           'Download the checkpoint completely.',
         );
       }
       files.set(name, file);
-      shards.set(name, await openSafetensors(file, signal));
+      shards.set(name, await format.open(file, signal));
     }),
   );
   // The index is the table of contents: a tensor that it does not list is left alone.
@@ -111,7 +175,7 @@ async function openIndexed(folder: Folder, indexText: string, signal?: AbortSign
     const info = shards.get(shardName)?.tensors.get(name);
     if (info === undefined) {
       throw new WeightFormatError(
-        `${INDEX_FILE} says that tensor '${name}' is in ${shardName}, but that file does not hold it.`,
+        `${format.index} says that tensor '${name}' is in ${shardName}, but that file does not hold it.`,
         'The index and the files are of different exports: download them again.',
       );
     }
@@ -128,20 +192,20 @@ async function openIndexed(folder: Folder, indexText: string, signal?: AbortSign
   };
 }
 
-function parseWeightMap(text: string): Map<string, string> {
-  const index = parseJson(text, INDEX_FILE);
+function parseWeightMap(text: string, format: WeightFormat): Map<string, string> {
+  const index = parseJson(text, format.index);
   const map = typeof index === 'object' && index !== null && 'weight_map' in index ? index.weight_map : undefined;
   if (typeof map !== 'object' || map === null || Array.isArray(map) || Object.keys(map).length === 0) {
     throw new WeightFormatError(
-      `${INDEX_FILE} has no \`weight_map\` from tensor names to file names.`,
+      `${format.index} has no \`weight_map\` from tensor names to file names.`,
       'Download or export the file again.',
     );
   }
   const weightMap = new Map<string, string>();
   for (const [tensor, file] of Object.entries(map)) {
-    if (typeof file !== 'string' || !isPlainFileName(file) || !file.endsWith('.safetensors')) {
+    if (typeof file !== 'string' || !isPlainFileName(file) || !file.endsWith(format.ending)) {
       throw new WeightFormatError(
-        `${INDEX_FILE} maps tensor '${tensor}' to ${JSON.stringify(file)}, expected a .safetensors file in the folder.`,
+        `${format.index} maps tensor '${tensor}' to ${JSON.stringify(file)}, expected a ${format.ending} file in the folder.`,
         'Do not load this checkpoint unless you trust who made it; correct the index if you do.',
       );
     }

@@ -1,7 +1,8 @@
 import { ArgumentError, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
-import { SOURCE_DTYPE_BITS } from './source.ts';
-import type { ByteFile, SourceDtype, TensorInfo, TensorSource } from './source.ts';
 import { parseSafetensorsHeader } from './safetensors_header.ts';
+import { layOutSafetensors, storedBytes } from './safetensors_write.ts';
+import type { TensorHeader } from './safetensors_write.ts';
+import type { ByteFile, TensorInfo, TensorSource } from './source.ts';
 
 /** The limit of the format's own library: a longer header is taken for a corrupt or hostile file. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -90,18 +91,13 @@ function corrupt(file: string, problem: string): WeightFormatError {
 }
 
 /** A tensor to be written. */
-export interface TensorData {
-  readonly name: string;
-  readonly dtype: SourceDtype;
-  readonly shape: readonly number[];
+export interface TensorData extends TensorHeader {
   /** Its elements, row-major and little-endian. */
   readonly bytes: Uint8Array;
 }
 
 /**
- * A whole `.safetensors` file in memory. The same tensors give the same bytes whatever their order: like the format's
- * own library it places wider element types first, then sorts by name, so that every tensor is aligned to its element;
- * the header is padded with spaces to a multiple of 8 bytes.
+ * A whole `.safetensors` file in memory; see {@link layOutSafetensors} for the order of tensors.
  *
  * @throws ArgumentError for a name used twice or reserved, or a length that disagrees with shape and dtype.
  */
@@ -109,50 +105,22 @@ export function writeSafetensors(
   tensors: readonly TensorData[],
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
-  const sorted = [...tensors].sort(
-    (a, b) => SOURCE_DTYPE_BITS[b.dtype] - SOURCE_DTYPE_BITS[a.dtype] || compareCodeUnits(a.name, b.name),
-  );
-  const entries: [string, unknown][] = [];
-  const metadataEntries = Object.entries(metadata).sort(([a], [b]) => compareCodeUnits(a, b));
-  if (metadataEntries.length > 0) entries.push(['__metadata__', metadataEntries]);
-  const seen = new Set(['__metadata__']);
-  let dataLength = 0;
-  for (const { name, dtype, shape, bytes } of sorted) {
-    const bits = shape.reduce((product, dimension) => product * dimension, SOURCE_DTYPE_BITS[dtype]);
-    if (seen.has(name) || bits !== bytes.byteLength * 8) {
-      throw new ArgumentError(
-        `Tensor '${name}' cannot be written: its name is taken, or its ${bytes.byteLength} bytes are not ` +
-          `${dtype} [${shape.join(', ')}] (${bits / 8} bytes).`,
-        'Give each tensor its own name and exactly the bytes of its shape.',
-      );
-    }
-    seen.add(name);
-    entries.push([name, { dtype, shape, data_offsets: [dataLength, dataLength + bytes.byteLength] }]);
-    dataLength += bytes.byteLength;
+  for (const { name, dtype, shape, bytes } of tensors) {
+    const expected = storedBytes({ name, dtype, shape });
+    if (bytes.byteLength === expected) continue;
+    throw new ArgumentError(
+      `Tensor '${name}' cannot be written: its ${bytes.byteLength} bytes are not ${dtype} [${shape.join(', ')}] ` +
+        `(${expected} bytes).`,
+      'Give exactly the bytes of its shape.',
+    );
   }
-  // Written by hand: an object would move keys like "0" to the front and lose "__proto__".
-  const members = entries.map(([key, value]) => {
-    const text = Array.isArray(value) ? objectText(metadataEntries) : JSON.stringify(value);
-    return `${JSON.stringify(key)}:${text}`;
-  });
-  const json = new TextEncoder().encode(`{${members.join(',')}}`);
-  const headerLength = Math.ceil(json.byteLength / 8) * 8;
-  const file = new Uint8Array(LENGTH_BYTES + headerLength + dataLength);
-  new DataView(file.buffer).setBigUint64(0, BigInt(headerLength), true);
-  file.set(json, LENGTH_BYTES);
-  file.fill(0x20, LENGTH_BYTES + json.byteLength, LENGTH_BYTES + headerLength);
-  let offset = LENGTH_BYTES + headerLength;
-  for (const { bytes } of sorted) {
+  const { header, tensors: ordered, dataLength } = layOutSafetensors(tensors, metadata);
+  const file = new Uint8Array(header.byteLength + dataLength);
+  file.set(header);
+  let offset = header.byteLength;
+  for (const { bytes } of ordered) {
     file.set(bytes, offset);
     offset += bytes.byteLength;
   }
   return file;
-}
-
-function objectText(entries: readonly (readonly [string, string])[]): string {
-  return `{${entries.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`;
-}
-
-function compareCodeUnits(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

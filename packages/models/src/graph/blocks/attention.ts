@@ -12,7 +12,7 @@ import {
 import type { AttentionSpec } from '../../spec/model_spec.ts';
 import { attentionWidths } from '../../spec/model_spec.ts';
 import type { GraphContext } from '../context.ts';
-import { rotaryName } from '../names.ts';
+import { cacheShape, pageRing, pageTableName, rotaryName } from '../names.ts';
 import type { BlockArguments } from './block.ts';
 import { outputOptions, withResidual } from './block.ts';
 
@@ -63,9 +63,11 @@ export function attend(
     return headsOf(rmsNorm(recording, { x: raw, weight }, { eps, weightOffset }), count);
   };
 
-  const cacheShape = [batch, capacity, kvHeads, headDim];
-  const k = recording.external(`${cacheName}.keys`, cacheDtype, cacheShape);
-  const v = recording.external(`${cacheName}.values`, cacheDtype, cacheShape);
+  const shape = cacheShape(spec, batch, capacity);
+  const k = recording.external(`${cacheName}.keys`, cacheDtype, shape);
+  const v = recording.external(`${cacheName}.values`, cacheDtype, shape);
+  const ring = pageRing(spec, capacity);
+  const paged = ring && { pages: recording.external(pageTableName(ring), 'u32', [batch, ring.pages]) };
   const position = context.position();
   const firstKey = queries + gates;
   const q = ropeAppend(
@@ -78,6 +80,7 @@ export function attend(
       position,
       keyCache: k,
       valueCache: v,
+      ...paged,
       ...(qkNorm?.over === 'head' && {
         qWeight: context.weight(`${name}.queryNorm`),
         kWeight: context.weight(`${name}.keyNorm`),
@@ -101,10 +104,11 @@ export function attend(
           k,
           v,
           position,
+          ...paged,
           ...(gate && { gate: reshape(gate, [batch, heads, headDim]) }),
         },
         scores,
       )
-    : flashAttention(recording, { q, k, v, position, ...(gate && { gate }) }, { causal: true, ...scores });
+    : flashAttention(recording, { q, k, v, position, ...paged, ...(gate && { gate }) }, { causal: true, ...scores });
   return reshape(attended, [rows, queries]);
 }
