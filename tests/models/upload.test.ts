@@ -1,5 +1,5 @@
-import type { Tensor } from '@mambalab/kernels';
-import { fromBfloatBits, fromHalfBits, IntegrityError } from '@mambalab/kernels';
+import type { HostTensor, Tensor } from '@mambalab/kernels';
+import { fromBfloatBits, fromHalfBits, IntegrityError, packMatrix } from '@mambalab/kernels';
 import { openSafetensors, writeSafetensors } from '@mambalab/models';
 import type { PlannedWeight, TensorSource } from '@mambalab/models';
 import { describe, expect, it } from 'vitest';
@@ -8,13 +8,15 @@ import { plannedBytes, uploadWeights } from '../../packages/models/src/weights/u
 import type { StoredTensor } from '../support/checkpoints.ts';
 import { fileInMemory, floats } from '../support/checkpoints.ts';
 import { openTestDevice } from '../support/gpu.ts';
+import { Random } from '../support/numbers.ts';
 
 const device = await openTestDevice();
 
 const sourceOf = (...tensors: readonly StoredTensor[]): Promise<TensorSource> =>
   openSafetensors(fileInMemory('model.safetensors', writeSafetensors(tensors)));
 
-type Dtype = 'f32' | 'f16' | 'bf16';
+type Plain = 'f32' | 'f16' | 'bf16';
+type Dtype = Plain | 'q8' | 'q4';
 
 const matrix = (
   dtype: Dtype,
@@ -61,7 +63,7 @@ async function uploaded(plan: PlannedWeight, source: TensorSource): Promise<numb
 const counting = (count: number, from = 1): number[] => Array.from({ length: count }, (_, index) => from + index);
 
 describe('uploadWeights', () => {
-  it.each<Dtype>(['f32', 'f16', 'bf16'])('joins parts by rows and pads each row with zeros in %s', async (dtype) => {
+  it.each<Plain>(['f32', 'f16', 'bf16'])('joins parts by rows and pads each row with zeros in %s', async (dtype) => {
     const source = await sourceOf(floats('a', [1, 5], counting(5)), floats('b', [2, 5], counting(10, 6)));
     const values = await uploaded(matrix(dtype, [3, 5], ['a', 1], ['b', 2]), source);
     const row = (from: number): number[] => [...counting(5, from), 0, 0, 0];
@@ -122,6 +124,103 @@ describe('uploadWeights', () => {
     expect(plannedBytes(plan, source)).toBe(17 * 2 ** 20);
   });
 
+  /** The GPU has exactly the words of a packed matrix, and zeros behind them. */
+  async function expectStored(plan: PlannedWeight, source: TensorSource, expected: HostTensor): Promise<void> {
+    const tensors = await uploadWeights(device, [plan], source);
+    try {
+      const tensor = tensors.get(plan.spec.name);
+      if (tensor === undefined) throw new Error('the tensor is missing');
+      const { data } = await device.read(tensor);
+      const words = new Uint32Array(data.buffer, data.byteOffset, data.byteLength / 4);
+      const { length } = expected.data;
+      expect(words.subarray(0, length)).toEqual(new Uint32Array(expected.data.buffer));
+      expect(words.subarray(length).every((word) => word === 0)).toBe(true);
+    } finally {
+      for (const tensor of tensors.values()) tensor.dispose();
+    }
+  }
+
+  // Values of one block and a bit: two blocks a row, or three.
+  it.each<[Dtype, number]>([
+    ['f32', 37],
+    ['f16', 37],
+    ['bf16', 37],
+    ['q8', 37],
+    ['q4', 37],
+    ['q8', 70],
+    ['q4', 70],
+    ['q8', 1],
+    ['q4', 32],
+  ])('stores ranges, columns and factors as %s, %i values a row, as if they were one matrix', async (dtype, width) => {
+    const random = new Random(width);
+    const [turns, columns, tail] = [6, 2, 1].map((rows) => random.normals(rows * width, 3));
+    if (turns === undefined || columns === undefined || tail === undefined) throw new Error('no values');
+    const transposed = Array.from({ length: 2 * width }, (_, i) => columns[(i % 2) * width + Math.floor(i / 2)] ?? NaN);
+    const source = await sourceOf(
+      floats('turns', [6, width], turns),
+      floats('columns', [width, 2], transposed),
+      floats('tail', [1, width], tail),
+    );
+    const row = (values: Float32Array, index: number): Float32Array =>
+      values.subarray(index * width, (index + 1) * width);
+    // Parts of three, two, three and one rows: all but the first begin in the middle of a word of scales, where a row
+    // has an odd number of blocks.
+    const spec: PlannedWeight['spec'] = {
+      name: 'layers.0.0.matrix',
+      kind: 'matrix',
+      shape: [9, width],
+      sources: [
+        { name: 'turns', shape: [6, width], ranges: [0, 2, 4].map((first) => ({ first, count: 1 })) },
+        { name: 'columns', shape: [width, 2], transposed: true, scale: 0.3 },
+        { name: 'turns', shape: [6, width], ranges: [1, 3, 5].map((first) => ({ first, count: 1 })) },
+        { name: 'tail', shape: [1, width] },
+      ],
+    };
+    const expected = packMatrix(
+      Float32Array.of(
+        ...[0, 2, 4].flatMap((index) => [...row(turns, index)]),
+        ...columns.map((value) => value * 0.3),
+        ...[1, 3, 5].flatMap((index) => [...row(turns, index)]),
+        ...tail,
+      ),
+      [9, width],
+      dtype,
+    );
+    await expectStored({ dtype, spec }, source, expected);
+  });
+
+  it.each(['q8', 'q4'] as const)('stores the experts of a layer in %s one after another', async (dtype) => {
+    const values = new Random(5).normals(2 * 3 * 40);
+    const source = await sourceOf(floats('first', [3, 40], values.subarray(0, 120)), floats('all', [2, 3, 40], values));
+    const plan: PlannedWeight = {
+      dtype,
+      spec: {
+        name: 'layers.0.0.experts',
+        kind: 'matrix',
+        shape: [2, 3, 40],
+        sources: [
+          { name: 'first', shape: [3, 40] },
+          { name: 'all', shape: [2, 3, 40], ranges: [{ first: 3, count: 3 }] },
+        ],
+      },
+    };
+    await expectStored(plan, source, packMatrix(values, [6, 40], dtype));
+  });
+
+  it('multiplies biases', async () => {
+    const source = await sourceOf(floats('a', [3], [1, 2, 3]), floats('b', [4], [4, 5, 6, 7]));
+    const spec: PlannedWeight['spec'] = {
+      name: 'layers.0.0.inBias',
+      kind: 'vector',
+      shape: [5],
+      sources: [
+        { name: 'a', shape: [3], scale: 2 },
+        { name: 'b', shape: [4], scale: -1, ranges: [{ first: 2, count: 2 }] },
+      ],
+    };
+    expect((await uploaded({ dtype: 'f32', spec }, source)).slice(0, 5)).toEqual([2, 4, 6, -6, -7]);
+  });
+
   const good = floats('good', [2, 8], counting(16));
   const plans = (dtype: Dtype): PlannedWeight[] => [
     { ...matrix(dtype, [2, 8], ['good', 2]), spec: { ...matrix(dtype, [2, 8], ['good', 2]).spec, name: 'first' } },
@@ -134,17 +233,21 @@ describe('uploadWeights', () => {
     ['NaN in bf16', 'bf16', NaN, 'NaN or infinite'],
     ['infinity in f32', 'f32', -Infinity, 'NaN or infinite'],
     ['infinity in f16', 'f16', Infinity, 'NaN or infinite'],
+    ['NaN in q8', 'q8', NaN, 'NaN or infinite'],
+    ['infinity in q4', 'q4', Infinity, 'NaN or infinite'],
     ['an overflow of f16', 'f16', 1e5, 'beyond the range of f16'],
     ['an overflow of bf16', 'bf16', 3.4e38, 'beyond the range of bf16'],
-  ])('refuses %s, names the tensor and frees everything', async (_name, dtype, value, words) => {
+    ['a scale beyond f16 in q8', 'q8', 1e7, 'too large for q8'],
+    ['a scale beyond f16 in q4', 'q4', -1e6, 'too large for q4'],
+  ])('refuses %s, names the tensor and frees everything', async (_name, dtype, value, reason) => {
     const bad = counting(16);
     bad[11] = value;
     const source = await sourceOf(good, floats('bad', [2, 8], bad));
     const before = device.allocatedBytes;
     const error: unknown = await uploadWeights(device, plans(dtype), source).catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(IntegrityError);
-    expect(String(error)).toContain(`1 values of 'bad'`);
-    expect(String(error)).toContain(words);
+    expect(String(error)).toMatch(/alues of 'bad'/);
+    expect(String(error)).toContain(reason);
     expect(device.allocatedBytes).toBe(before);
   });
 

@@ -1,14 +1,28 @@
 import { UnsupportedModelError } from '@mambalab/kernels';
 import { ConfigReader } from '../spec/config.ts';
+import { blocksOf } from '../spec/model_spec.ts';
 import type { ParsedModel } from '../spec/weight_spec.ts';
+import { parseLfm2 } from './lfm2.ts';
 import { parseLlama } from './llama.ts';
 import { parseMamba2 } from './mamba2.ts';
 import { parseNemotronH } from './nemotron_h.ts';
+import { parseOlmoHybrid } from './olmo_hybrid.ts';
+import { parseQwen35, parseQwen35Moe } from './qwen3_5.ts';
+import { parseQwen3Next } from './qwen3_next.ts';
+import { parseZamba2 } from './zamba2.ts';
 
 const FAMILIES: Readonly<Record<string, (config: ConfigReader) => ParsedModel>> = {
+  lfm2: parseLfm2,
   llama: parseLlama,
   mamba2: parseMamba2,
   nemotron_h: parseNemotronH,
+  olmo_hybrid: parseOlmoHybrid,
+  qwen3_5: parseQwen35,
+  qwen3_5_text: parseQwen35,
+  qwen3_5_moe: parseQwen35Moe,
+  qwen3_5_moe_text: parseQwen35Moe,
+  qwen3_next: parseQwen3Next,
+  zamba2: parseZamba2,
 };
 
 /** `model_type`s that can be loaded. */
@@ -37,11 +51,11 @@ export function parseConfig(config: unknown): ParsedModel {
 
 /** What every kernel takes for granted. */
 function checkDivides({ spec }: ParsedModel): void {
-  for (const { blocks } of spec.layers) {
-    for (const block of blocks) {
-      if (block.kind === 'mamba2') divides('n_groups', block.groups, 'heads', block.heads);
-      if (block.kind === 'attention') divides('num_key_value_heads', block.kvHeads, 'num_attention_heads', block.heads);
-    }
+  for (const { block } of blocksOf(spec)) {
+    if (block.kind === 'mamba2') divides('n_groups', block.groups, 'heads', block.heads);
+    if (block.kind === 'attention') divides('num_key_value_heads', block.kvHeads, 'num_attention_heads', block.heads);
+    if (block.kind === 'gatedDelta')
+      divides('linear_num_key_heads', block.keyHeads, 'linear_num_value_heads', block.valueHeads);
   }
 }
 

@@ -94,11 +94,10 @@ function addLayer(
 ): void {
   const { norms, blocks, postNorm, sharedBlock } = layer;
   const shared = sharedBlock === undefined ? undefined : context.options.spec.sharedBlocks?.[sharedBlock];
-  let x = hidden;
-  if (shared !== undefined && sharedBlock !== undefined && wide !== undefined) {
-    const t = addSharedBlock(context, sharedBlock, `layers.${index}.shared`, shared, wide.around(hidden));
-    x = applyGate(context.recording, { x: t, addend: hidden });
-  }
+  const x =
+    shared === undefined || sharedBlock === undefined || wide === undefined
+      ? hidden
+      : addSharedBlock(context, sharedBlock, `layers.${index}.shared`, shared, wide.around(hidden));
   // Blocks side by side read the stream before any of them adds to it.
   const inputs = (norms.length === 0 ? [undefined] : norms).map((norm, at) => {
     const named = norm === undefined ? undefined : { spec: norm, name: normName(index, norms.length, at) };
@@ -126,6 +125,7 @@ class WideInput {
     this.#copy(embedded, this.#width);
   }
 
+  /** The first half is a copy of the stream as it is now, which may be added to. */
   around(hidden: TensorRef): TensorRef {
     this.#copy(hidden, 0);
     return this.#tensor;

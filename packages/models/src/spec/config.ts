@@ -23,6 +23,11 @@ export class ConfigReader {
     return value === null ? undefined : value;
   }
 
+  /** Whether the field is there and null, where that says something else than its absence. */
+  isNull(name: string): boolean {
+    return this.#fields[name] === null;
+  }
+
   /** A positive whole number: a size or a count. */
   size(name: string, fallback?: number): number {
     const value = this.raw(name) ?? fallback;

@@ -153,6 +153,7 @@ export interface SharedBlockSpec {
   /** Reads 2 * hiddenSize values of each token; its output has hiddenSize. */
   readonly attention: AttentionSpec;
   readonly attentionNorm: NormSpec;
+  /** Gated. */
   readonly mlp: MlpSpec;
   readonly mlpNorm: NormSpec;
   readonly adapterRank: number;

@@ -16,7 +16,7 @@ import { sharedBlockWeights, sharedUseWeights } from './weights/shared_block.ts'
 import type { ShortConvNames } from './weights/short_conv.ts';
 import { shortConvWeights } from './weights/short_conv.ts';
 import type { WeightSpec } from './weights/tensors.ts';
-import { matrix, vector } from './weights/tensors.ts';
+import { matrix } from './weights/tensors.ts';
 
 export type { SourceTensor, WeightSpec } from './weights/tensors.ts';
 
@@ -24,12 +24,15 @@ export type { SourceTensor, WeightSpec } from './weights/tensors.ts';
 export type BlockNames =
   MambaNames | Mamba2Names | AttentionNames | MlpNames | MoeNames | GatedDeltaNames | ShortConvNames;
 
+/** The name of a norm, or two of which a checkpoint has one. */
+export type NormNames = string | { readonly name: string; readonly otherwise: string };
+
 /** Checkpoint names of one layer. Names of norms and projections stand without `.weight` and `.bias`. */
 export interface LayerNames {
   /** As many as the layer has norms. */
-  readonly norms: readonly string[];
+  readonly norms: readonly NormNames[];
   readonly blocks: readonly BlockNames[];
-  readonly postNorm?: string;
+  readonly postNorm?: NormNames;
   /** Of what is its own where the layer uses a shared block. */
   readonly sharedUse?: SharedUseNames;
 }
@@ -43,6 +46,11 @@ export interface ModelNames {
   readonly head: string;
   readonly layers: readonly LayerNames[];
   readonly sharedBlocks?: readonly SharedBlockNames[];
+  /**
+   * How names begin in other checkpoints of the family: what stands for a beginning above. The first that leads to the
+   * embedding holds, where the names above do not.
+   */
+  readonly prefixes?: readonly Readonly<Record<string, string>>[];
   /** Tensors that some checkpoints hold and nothing needs. */
   readonly ignored: readonly RegExp[];
 }
@@ -113,9 +121,21 @@ export function normName(layer: number, norms: number, at: number): string {
   return norms === 1 ? `layers.${layer}.norm` : `layers.${layer}.${at}.norm`;
 }
 
-function normWeights(name: string, spec: NormSpec, source: string, width: number): WeightSpec[] {
-  const weight = vector(name, `${source}.weight`, [width]);
-  return spec.kind === 'rms' ? [weight] : [weight, vector(`${name}Bias`, `${source}.bias`, [width])];
+function normWeights(name: string, spec: NormSpec, names: NormNames, width: number): WeightSpec[] {
+  const { name: own, otherwise } = typeof names === 'string' ? { name: names, otherwise: undefined } : names;
+  const part = (role: string, suffix: string): WeightSpec => ({
+    name: role,
+    kind: 'vector',
+    shape: [width],
+    sources: [
+      {
+        name: `${own}.${suffix}`,
+        shape: [width],
+        ...(otherwise !== undefined && { otherwise: { name: `${otherwise}.${suffix}`, shape: [width] } }),
+      },
+    ],
+  });
+  return [part(name, 'weight'), ...(spec.kind === 'rms' ? [] : [part(`${name}Bias`, 'bias')])];
 }
 
 function named<T>(value: T | undefined, what: string): T {

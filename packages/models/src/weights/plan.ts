@@ -1,7 +1,7 @@
 import type { Dtype } from '@mambalab/kernels';
 import { isQuantized, tensorBytes, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
 import { tablePartName, weightRowStride } from '../graph/names.ts';
-import type { ParsedModel, WeightSpec } from '../spec/weight_spec.ts';
+import type { ModelNames, ParsedModel, SourceTensor, WeightSpec } from '../spec/weight_spec.ts';
 import { weightsOf } from '../spec/weight_spec.ts';
 import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
 
@@ -30,8 +30,12 @@ const FLOATS: Partial<Record<SourceDtype, Dtype>> = { F32: 'f32', F64: 'f32', F1
  *   UnsupportedModelError if a tensor is stored in a type that is not read here
  */
 export function planWeights(model: ParsedModel, source: TensorSource, dtype: WeightDtype): PlannedWeight[] {
-  const specs = weightsOf(model);
-  checkTensors(model, specs, source.tensors);
+  const rename = storedNames(model.names, source.tensors);
+  const specs = weightsOf(model).map((spec) => ({
+    ...spec,
+    sources: spec.sources.map((part) => storedSource(part, rename, source.tensors)),
+  }));
+  checkTensors(model, specs, source.tensors, rename);
   return specs.map((spec) => {
     const stored = spec.sources.map(({ name }) => storedDtype(source.tensors.get(name)));
     if (isFloat32(spec)) return { spec, dtype: 'f32' };
@@ -48,6 +52,31 @@ function widest(stored: readonly Dtype[]): Dtype {
   if (all.size <= 1) return first;
   if ([...all].every(isQuantized)) return 'q8';
   return [...all].every((dtype) => dtype === 'f16' || isQuantized(dtype)) ? 'f16' : 'f32';
+}
+
+/** What a checkpoint calls the tensors that a family names. */
+function storedNames(
+  { embedding, prefixes = [] }: ModelNames,
+  tensors: ReadonlyMap<string, TensorInfo>,
+): (name: string) => string {
+  const same = (name: string): string => name;
+  const renamings = prefixes.map((beginnings) => (name: string): string => {
+    const found = Object.entries(beginnings).find(([beginning]) => name.startsWith(beginning));
+    return found === undefined ? name : found[1] + name.slice(found[0].length);
+  });
+  return [same, ...renamings].find((rename) => tensors.has(rename(`${embedding}.weight`))) ?? same;
+}
+
+/** Where this checkpoint holds the rows of a source: in the first of its places that is there. */
+function storedSource(
+  { otherwise, ...part }: SourceTensor,
+  rename: (name: string) => string,
+  tensors: ReadonlyMap<string, TensorInfo>,
+): SourceTensor {
+  const own = { ...part, name: rename(part.name) };
+  if (otherwise === undefined || tensors.has(own.name)) return own;
+  const other = storedSource(otherwise, rename, tensors);
+  return tensors.has(other.name) ? other : own;
 }
 
 /** Rows of a part of a table are a multiple of this: parts of the logits then begin at aligned values. */
@@ -110,6 +139,7 @@ function checkTensors(
   model: ParsedModel,
   specs: readonly WeightSpec[],
   tensors: ReadonlyMap<string, TensorInfo>,
+  rename: (name: string) => string,
 ): void {
   const needed = new Map(specs.flatMap(({ sources }) => sources.map(({ name, shape }) => [name, shape] as const)));
   const family = model.spec.family;
@@ -132,7 +162,7 @@ function checkTensors(
   }
   // A tied head is often stored a second time.
   const isSpare = (name: string): boolean =>
-    (model.spec.tiedEmbeddings && name === `${model.names.head}.weight`) ||
+    (model.spec.tiedEmbeddings && name === rename(`${model.names.head}.weight`)) ||
     model.names.ignored.some((pattern) => pattern.test(name));
   const extra = [...tensors.keys()].filter((name) => !needed.has(name) && !isSpare(name));
   if (extra.length > 0) {

@@ -8,7 +8,8 @@ import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
 /** Bytes of a checkpoint that are in memory at a time. */
 export const BLOCK_BYTES: number = 16 * 2 ** 20;
 
-interface RowPlace {
+/** Where rows belong. */
+export interface RowPlace {
   /** The tensor that they come from. */
   readonly source: string;
   /** The row of the weight that the first of them is. */
@@ -58,33 +59,15 @@ export async function* rowBlocks(
   signal?: AbortSignal,
 ): AsyncGenerator<RowBlock> {
   const width = rowWidth(spec);
+  let reader: PartReader | undefined;
   let row = 0;
   for (const part of spec.sources) {
     const info = source.tensors.get(part.name);
     if (info === undefined) throw new RangeError(`The plan names the tensor '${part.name}', which the source lacks.`);
-    const place = (rows: number): RowPlace => ({
-      source: part.name,
-      row,
-      rows,
-      fileBytes: (rows * width * storedBits(info)) / 8,
-    });
-    const quants = quantReader(part, dtype, width, info, source, signal);
-    if (quants !== undefined) {
-      for await (const { rows, content } of partRows(part, width, quants, signal)) {
-        yield { ...place(rows), ...content };
-        row += rows;
-      }
-      continue;
-    }
-    const { scale = 1 } = part;
-    const { transformed = false } = info;
-    for await (const { rows, content } of partRows(
-      part,
-      width,
-      valueReader(part, width, info, source, signal),
-      signal,
-    )) {
-      yield { ...place(rows), bytes: content, dtype: info.dtype, scale, transformed };
+    // Parts that are stored by turns follow each other in one tensor, which is then read once.
+    if (reader?.serves(part) !== true) reader = readerOf(part, dtype, width, info, source);
+    for await (const { rows, content } of reader.read(part, signal)) {
+      yield { source: part.name, row, rows, fileBytes: (rows * width * storedBits(info)) / 8, ...content };
       row += rows;
     }
   }
@@ -94,26 +77,46 @@ const storedRows = ({ shape }: SourceTensor, width: number): number =>
   shape.reduce((product, size) => product * size, 1) / width;
 
 function takenRows(part: SourceTensor, width: number): number {
-  return part.ranges?.reduce((sum, { count }) => sum + count, 0) ?? storedRows(part, width);
+  return part.ranges === undefined ? storedRows(part, width) : countOf(part.ranges);
+}
+
+const countOf = (ranges: readonly RowRange[]): number => ranges.reduce((sum, { count }) => sum + count, 0);
+
+type RowContent = Omit<ValueRows, keyof RowPlace> | QuantizedRows;
+
+/** Reads parts of one tensor. */
+interface PartReader {
+  serves(part: SourceTensor): boolean;
+  read(part: SourceTensor, signal?: AbortSignal): AsyncGenerator<{ readonly rows: number; readonly content: RowContent }>;
+}
+
+function readerOf(part: SourceTensor, dtype: Dtype, width: number, info: TensorInfo, source: TensorSource): PartReader {
+  const { name, scale = 1, transposed = false } = part;
+  const quants = isQuantized(dtype) && scale === 1 ? quantAccess(part, dtype, width, info, source) : undefined;
+  const serves = (other: SourceTensor): boolean =>
+    other.name === name && (other.scale ?? 1) === scale && (other.transposed ?? false) === transposed;
+  if (quants !== undefined) return { serves, read: partReader(quants, width, (content) => content) };
+  const { transformed = false } = info;
+  const toContent = (bytes: Uint8Array): RowContent => ({ bytes, dtype: info.dtype, scale, transformed });
+  return { serves, read: partReader(valueAccess(part, width, info, source), width, toContent) };
 }
 
 /** Reads rows of one tensor, and takes some of those that were read. */
-interface RowReader<Content> {
+interface RowAccess<Content> {
   readonly bytesPerRow: number;
   /** Whether only all rows can be read. */
   readonly isWhole: boolean;
-  read(first: number, count: number): Promise<Content>;
+  read(first: number, count: number, signal?: AbortSignal): Promise<Content>;
   take(all: Content, ranges: readonly RowRange[]): Content;
 }
 
-/** For values. */
-function valueReader(
+/** To values. */
+function valueAccess(
   part: SourceTensor,
   width: number,
   { dtype, transposed = false }: TensorInfo,
   source: TensorSource,
-  signal: AbortSignal | undefined,
-): RowReader<Uint8Array> {
+): RowAccess<Uint8Array> {
   const valueBytes = SOURCE_DTYPE_BITS[dtype] / 8;
   const bytesPerRow = width * valueBytes;
   // Columns are scattered over the whole tensor.
@@ -121,7 +124,7 @@ function valueReader(
   return {
     bytesPerRow,
     isWhole,
-    read: async (first, count) => {
+    read: async (first, count, signal) => {
       const stored = await source.read(part.name, first * bytesPerRow, (first + count) * bytesPerRow, signal);
       return isWhole ? transpose(stored, width, valueBytes) : stored;
     },
@@ -129,24 +132,22 @@ function valueReader(
   };
 }
 
-/** For blocks; undefined where the tensor has none that can be passed on as they are. */
-function quantReader(
+/** To blocks; undefined where the tensor has none that can be passed on as they are. */
+function quantAccess(
   part: SourceTensor,
-  dtype: Dtype,
+  dtype: 'q8' | 'q4',
   width: number,
   { blocks, transposed = false }: TensorInfo,
   source: TensorSource,
-  signal: AbortSignal | undefined,
-): RowReader<QuantizedRows> | undefined {
-  if (!isQuantized(dtype) || blocks?.exact.includes(dtype) !== true || source.readBlocks === undefined)
-    return undefined;
-  if ((part.scale ?? 1) !== 1 || (part.transposed ?? false) !== transposed) return undefined;
-  const [words, scales] = [(width * (dtype === 'q8' ? 8 : 4)) / 32, width / 32];
+): RowAccess<QuantizedRows> | undefined {
+  const isPassed = blocks?.exact.includes(dtype) === true && (part.transposed ?? false) === transposed;
+  if (!isPassed || source.readBlocks === undefined) return undefined;
   const read = source.readBlocks.bind(source);
+  const [words, scales] = [(width * (dtype === 'q8' ? 8 : 4)) / 32, width / 32];
   return {
     bytesPerRow: 4 * words + 2 * scales,
     isWhole: false,
-    read: (first, count) => read(part.name, dtype, first, count, signal),
+    read: (first, count, signal) => read(part.name, dtype, first, count, signal),
     take: (all, ranges) => ({
       quants: takeRows(all.quants, words, ranges, new Uint32Array(countOf(ranges) * words)),
       scales: takeRows(all.scales, scales, ranges, new Uint16Array(countOf(ranges) * scales)),
@@ -154,31 +155,34 @@ function quantReader(
   };
 }
 
-async function* partRows<Content>(
-  part: SourceTensor,
+function partReader<Content>(
+  access: RowAccess<Content>,
   width: number,
-  reader: RowReader<Content>,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<{ readonly rows: number; readonly content: Content }> {
-  const all = storedRows(part, width);
-  const { ranges = [{ first: 0, count: all }] } = part;
-  // Many short ranges cost more to ask for than what lies between them.
-  if (reader.isWhole || (ranges.length > 1 && all * reader.bytesPerRow <= BLOCK_BYTES)) {
-    signal?.throwIfAborted();
-    yield { rows: countOf(ranges), content: reader.take(await reader.read(0, all), ranges) };
-    return;
-  }
-  const step = Math.max(1, Math.floor(BLOCK_BYTES / reader.bytesPerRow));
-  for (const { first, count } of ranges) {
-    for (let begin = first; begin < first + count; begin += step) {
+  toContent: (content: Content) => RowContent,
+): PartReader['read'] {
+  let whole: Content | undefined;
+  return async function* (part, signal) {
+    const all = storedRows(part, width);
+    const { ranges } = part;
+    // Many short ranges cost more to ask for than what lies between them.
+    const isShort = ranges !== undefined && ranges.length > 1 && all * access.bytesPerRow <= BLOCK_BYTES;
+    if (access.isWhole || isShort) {
       signal?.throwIfAborted();
-      const rows = Math.min(step, first + count - begin);
-      yield { rows, content: await reader.read(begin, rows) };
+      whole ??= await access.read(0, all, signal);
+      const content = ranges === undefined ? whole : access.take(whole, ranges);
+      yield { rows: takenRows(part, width), content: toContent(content) };
+      return;
     }
-  }
+    const step = Math.max(1, Math.floor(BLOCK_BYTES / access.bytesPerRow));
+    for (const { first, count } of ranges ?? [{ first: 0, count: all }]) {
+      for (let begin = first; begin < first + count; begin += step) {
+        signal?.throwIfAborted();
+        const rows = Math.min(step, first + count - begin);
+        yield { rows, content: toContent(await access.read(begin, rows, signal)) };
+      }
+    }
+  };
 }
-
-const countOf = (ranges: readonly RowRange[]): number => ranges.reduce((sum, { count }) => sum + count, 0);
 
 function takeRows<T extends Uint8Array | Uint16Array | Uint32Array>(
   all: T,

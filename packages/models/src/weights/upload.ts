@@ -1,5 +1,5 @@
 import type { Device, Dtype, QuantizedRows, Tensor } from '@mambalab/kernels';
-import { IntegrityError, quantizeRows, storagePlanes, valuesPerWord } from '@mambalab/kernels';
+import { ArgumentError, IntegrityError, quantizeRows, storagePlanes, valuesPerWord } from '@mambalab/kernels';
 import { weightRowStride } from '../graph/names.ts';
 import type { WeightSpec } from '../spec/weight_spec.ts';
 import { countNonFinite, packBf16, packF16, toFloat32, toPackedBf16, toPackedF16 } from './convert.ts';
@@ -26,7 +26,7 @@ export function plannedBytes(plan: readonly PlannedWeight[], source: TensorSourc
  * Streams weights from a checkpoint to the GPU, block by block: read, convert, transform, quantize, write.
  * On any failure the tensors made so far are freed.
  *
- * @throws IntegrityError if a weight is not finite, or a conversion to f16 overflows
+ * @throws IntegrityError if a weight is not finite, or too large for what it is stored in
  */
 export async function uploadWeights(
   device: Device,
@@ -120,10 +120,20 @@ function checkedBlocks(block: QuantRows): QuantRows {
   return block;
 }
 
+/** @throws IntegrityError for values that are not finite, or need a scale beyond f16 */
 function quantizeBlock(spec: WeightSpec, dtype: 'q8' | 'q4', block: ValueRows): QuantizedRows {
   const values = scaled(toFloat32(block.bytes, block.dtype), block.scale);
   checkFinite(block, countNonFinite(values));
-  return quantizeRows(values, rowWidth(spec), dtype);
+  try {
+    return quantizeRows(values, rowWidth(spec), dtype);
+  } catch (cause) {
+    if (!(cause instanceof ArgumentError)) throw cause;
+    throw new IntegrityError(
+      `Values of '${block.source}' (${placeOf(block)}) are too large for ${dtype}, whose scales are f16.`,
+      "Load the model with dtype 'bf16' or 'f32'.",
+      { cause },
+    );
+  }
 }
 
 function scaled(values: Float32Array, scale: number): Float32Array {
@@ -186,7 +196,9 @@ function countNonFiniteHalves(words: Uint32Array, dtype: 'f16' | 'bf16'): number
 function checkFinite(block: RowBlock, count: number): void {
   if (count === 0) return;
   throw new IntegrityError(
-    `${count} values of '${block.source}' (rows ${block.row} to ${block.row + block.rows - 1} of its weight) are NaN or infinite.`,
+    `${count} values of '${block.source}' (${placeOf(block)}) are NaN or infinite.`,
     'The checkpoint is damaged, or its training diverged; download or export it again.',
   );
 }
+
+const placeOf = ({ row, rows }: RowBlock): string => `rows ${row} to ${row + rows - 1} of its weight`;

@@ -3,6 +3,7 @@ import { applyGate, columns, linear } from '@mambalab/kernels';
 import type { SharedBlockSpec } from '../../spec/model_spec.ts';
 import { attentionWidths } from '../../spec/model_spec.ts';
 import type { GraphContext } from '../context.ts';
+import { NormalizedInput } from '../context.ts';
 import { attend } from './attention.ts';
 
 /**
@@ -11,7 +12,7 @@ import { attend } from './attention.ts';
  * @param index of the block among those of the model
  * @param name of the use, which owns adapters and cache, such as `layers.5.shared`
  * @param wide (rows, 2 D): the residual stream and the embeddings of the tokens
- * @returns (rows, D), projected for this use
+ * @returns (rows, D), the first half of `wide`, with the output of the block, projected for this use, added to it
  */
 export function addSharedBlock(
   context: GraphContext,
@@ -22,22 +23,24 @@ export function addSharedBlock(
 ): TensorRef {
   const { recording } = context;
   const block = `shared.${index}`;
-  const x = context.normalize(wide, spec.attentionNorm, `${block}.attentionNorm`);
-  const projected = linear(recording, {
-    x,
-    weight: context.weight(`${block}.attention.qkv`),
-    ...context.bias(`${block}.attention.qkvBias`),
-  });
-  if (spec.attentionAdapters) addAttentionAdapters(context, name, spec, x, projected);
+  const input = new NormalizedInput(context, wide, { spec: spec.attentionNorm, name: `${block}.attentionNorm` });
+  const { inputs, options } = input.forProjection();
+  const projected = linear(
+    recording,
+    { ...inputs, weight: context.weight(`${block}.attention.qkv`), ...context.bias(`${block}.attention.qkvBias`) },
+    options,
+  );
+  if (spec.attentionAdapters) addAttentionAdapters(context, name, spec, input, projected);
   const attended = linear(recording, {
     x: attend(context, `${block}.attention`, name, spec.attention, projected),
     weight: context.weight(`${block}.attention.output`),
     ...context.bias(`${block}.attention.outputBias`),
   });
-  const normed = context.normalize(attended, spec.mlpNorm, `${block}.mlpNorm`);
+  const mlpInput = new NormalizedInput(context, attended, { spec: spec.mlpNorm, name: `${block}.mlpNorm` });
   return linear(recording, {
-    x: addSharedMlp(context, block, name, spec, normed),
+    x: addSharedMlp(context, block, name, spec, mlpInput),
     weight: context.weight(`${name}.projection`),
+    residual: columns(wide, 0, context.options.spec.hiddenSize),
   });
 }
 
@@ -46,12 +49,13 @@ function addAttentionAdapters(
   context: GraphContext,
   name: string,
   { attention, adapterRank: rank }: SharedBlockSpec,
-  x: TensorRef,
+  input: NormalizedInput,
   projected: TensorRef,
 ): void {
   const { recording } = context;
   const { queries, keys } = attentionWidths(attention);
-  const low = linear(recording, { x, weight: context.weight(`${name}.qkvDown`) });
+  const { inputs, options } = input.forProjection();
+  const low = linear(recording, { ...inputs, weight: context.weight(`${name}.qkvDown`) }, options);
   const add = (role: string, index: number, from: number, width: number): TensorRef =>
     linear(recording, {
       x: columns(low, index * rank, (index + 1) * rank),
@@ -69,20 +73,25 @@ function addSharedMlp(
   block: string,
   name: string,
   { mlp }: SharedBlockSpec,
-  x: TensorRef,
+  input: NormalizedInput,
 ): TensorRef {
   const { recording } = context;
-  const low = linear(recording, { x, weight: context.weight(`${name}.mlpDown`) });
+  const { intermediateSize } = mlp;
+  const { inputs, options } = input.forProjection();
+  const low = linear(recording, { ...inputs, weight: context.weight(`${name}.mlpDown`) }, options);
   const both = linear(recording, { x: low, weight: context.weight(`${name}.mlpUp`) });
-  const part = (role: string, index: number): TensorRef =>
-    linear(recording, {
-      x,
-      weight: context.weight(`${block}.mlp.${role}`),
-      ...context.bias(`${block}.mlp.${role}Bias`),
-      residual: columns(both, index * mlp.intermediateSize, (index + 1) * mlp.intermediateSize),
-    });
-  const gate = part('gate', 0);
-  const up = part('up', 1);
+  linear(
+    recording,
+    {
+      ...inputs,
+      weight: context.weight(`${block}.mlp.gateUp`),
+      ...context.bias(`${block}.mlp.gateUpBias`),
+      residual: both,
+    },
+    options,
+  );
+  const gate = columns(both, 0, intermediateSize);
+  const up = columns(both, intermediateSize, 2 * intermediateSize);
   return linear(recording, {
     x: applyGate(recording, { x: up, gate }, { activation: mlp.activation }),
     weight: context.weight(`${block}.mlp.down`),

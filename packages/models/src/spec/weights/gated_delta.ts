@@ -47,7 +47,13 @@ export function gatedDeltaWeights(
       name: `${name}.gateNorm`,
       kind: 'vector',
       shape: [values],
-      sources: Array.from({ length: heads }, () => ({ name: `${names.norm}.weight`, shape: [spec.valueDim] })),
+      sources: [
+        {
+          name: `${names.norm}.weight`,
+          shape: [spec.valueDim],
+          ranges: Array.from({ length: heads }, () => ({ first: 0, count: spec.valueDim })),
+        },
+      ],
     },
     matrix(`${name}.outProjection`, [[names.outProjection, hiddenSize]], values),
   ];

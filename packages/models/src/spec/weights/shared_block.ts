@@ -2,17 +2,17 @@ import type { SharedBlockSpec } from '../model_spec.ts';
 import { attentionWidths } from '../model_spec.ts';
 import type { AttentionNames } from './attention.ts';
 import { attentionWeights } from './attention.ts';
-import type { MlpNames } from './mlp.ts';
-import { mlpWeights } from './mlp.ts';
-import type { Part, WeightSpec } from './tensors.ts';
-import { matrix, vector } from './tensors.ts';
+import type { Part, PartName, WeightSpec } from './tensors.ts';
+import { biasOf, matrix, vector } from './tensors.ts';
 
 /** Checkpoint names of a shared block. */
 export interface SharedBlockNames {
   readonly attentionNorm: string;
   readonly attention: AttentionNames;
   readonly mlpNorm: string;
-  readonly mlp: MlpNames;
+  /** Rows of the gate and then of up. */
+  readonly gateUp: PartName;
+  readonly down: PartName;
 }
 
 /** Checkpoint names of an adapter: into the low rank, and out of it. */
@@ -37,11 +37,17 @@ export function sharedBlockWeights(
   names: SharedBlockNames,
   hiddenSize: number,
 ): WeightSpec[] {
+  const { intermediateSize, bias } = spec.mlp;
+  const first: readonly Part[] = [[names.gateUp, 2 * intermediateSize]];
+  const last: readonly Part[] = [[names.down, hiddenSize]];
   return [
     vector(`${name}.attentionNorm`, `${names.attentionNorm}.weight`, [2 * hiddenSize]),
     ...attentionWeights(`${name}.attention`, spec.attention, names.attention, 2 * hiddenSize, hiddenSize),
     vector(`${name}.mlpNorm`, `${names.mlpNorm}.weight`, [hiddenSize]),
-    ...mlpWeights(`${name}.mlp`, spec.mlp, names.mlp, hiddenSize),
+    // One matrix, as their adapters are: both are one product.
+    matrix(`${name}.mlp.gateUp`, first, hiddenSize),
+    matrix(`${name}.mlp.down`, last, intermediateSize),
+    ...(bias ? [biasOf(`${name}.mlp.gateUpBias`, first), biasOf(`${name}.mlp.downBias`, last)] : []),
   ];
 }
 

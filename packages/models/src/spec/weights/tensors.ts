@@ -17,6 +17,8 @@ export interface SourceTensor {
   readonly transposed?: boolean;
   /** Multiplies the values. */
   readonly scale?: number;
+  /** Where some checkpoints hold the same rows instead. */
+  readonly otherwise?: SourceTensor;
 }
 
 /** One tensor on the GPU and what of the checkpoint it is made from. */
@@ -45,6 +47,8 @@ export interface StoredPart {
   readonly ranges?: readonly RowRange[];
   readonly transposed?: boolean;
   readonly scale?: number;
+  /** Where some checkpoints hold the same rows of the matrix instead, by its full name. */
+  readonly otherwise?: SourceTensor;
 }
 
 /** Where the checkpoint keeps a projection: a whole tensor by its name, or a part of one. */
@@ -112,12 +116,13 @@ export function everyPeriod(periods: number, period: number, offset: number, cou
 const storedPart = (part: PartName): StoredPart => (typeof part === 'string' ? { name: part } : part);
 
 function matrixSource([part, rows]: Part, width: number): SourceTensor {
-  const { name, shape, ranges, transposed, scale } = storedPart(part);
+  const { name, shape, ranges, transposed, scale, otherwise } = storedPart(part);
   return {
     name: `${name}.weight`,
     shape: shape ?? (transposed === true ? [width, rows] : [rows, width]),
     ...(ranges && { ranges }),
     ...(transposed !== undefined && { transposed }),
     ...(scale !== undefined && { scale }),
+    ...(otherwise && { otherwise }),
   };
 }
