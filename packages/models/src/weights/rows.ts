@@ -87,19 +87,35 @@ type RowContent = Omit<ValueRows, keyof RowPlace> | QuantizedRows;
 /** Reads parts of one tensor. */
 interface PartReader {
   serves(part: SourceTensor): boolean;
-  read(part: SourceTensor, signal?: AbortSignal): AsyncGenerator<{ readonly rows: number; readonly content: RowContent }>;
+  read(
+    part: SourceTensor,
+    signal?: AbortSignal,
+  ): AsyncGenerator<{ readonly rows: number; readonly content: RowContent }>;
 }
 
 function readerOf(part: SourceTensor, dtype: Dtype, width: number, info: TensorInfo, source: TensorSource): PartReader {
-  const { name, scale = 1, transposed = false } = part;
-  const quants = isQuantized(dtype) && scale === 1 ? quantAccess(part, dtype, width, info, source) : undefined;
-  const serves = (other: SourceTensor): boolean =>
-    other.name === name && (other.scale ?? 1) === scale && (other.transposed ?? false) === transposed;
-  if (quants !== undefined) return { serves, read: partReader(quants, width, (content) => content) };
+  const { name, transposed = false } = part;
+  const isSame = (other: SourceTensor): boolean => other.name === name && (other.transposed ?? false) === transposed;
+  const quants = isQuantized(dtype) && isUnscaled(part) ? quantAccess(part, dtype, width, info, source) : undefined;
+  if (quants !== undefined) {
+    return {
+      serves: (other) => isSame(other) && isUnscaled(other),
+      read: partReader(quants, width, (content) => content),
+    };
+  }
   const { transformed = false } = info;
-  const toContent = (bytes: Uint8Array): RowContent => ({ bytes, dtype: info.dtype, scale, transformed });
-  return { serves, read: partReader(valueAccess(part, width, info, source), width, toContent) };
+  return {
+    serves: isSame,
+    read: partReader(valueAccess(part, width, info, source), width, (bytes, { scale = 1 }) => ({
+      bytes,
+      dtype: info.dtype,
+      scale,
+      transformed,
+    })),
+  };
 }
+
+const isUnscaled = ({ scale = 1 }: SourceTensor): boolean => scale === 1;
 
 /** Reads rows of one tensor, and takes some of those that were read. */
 interface RowAccess<Content> {
@@ -158,7 +174,7 @@ function quantAccess(
 function partReader<Content>(
   access: RowAccess<Content>,
   width: number,
-  toContent: (content: Content) => RowContent,
+  toContent: (content: Content, part: SourceTensor) => RowContent,
 ): PartReader['read'] {
   let whole: Content | undefined;
   return async function* (part, signal) {
@@ -170,7 +186,7 @@ function partReader<Content>(
       signal?.throwIfAborted();
       whole ??= await access.read(0, all, signal);
       const content = ranges === undefined ? whole : access.take(whole, ranges);
-      yield { rows: takenRows(part, width), content: toContent(content) };
+      yield { rows: takenRows(part, width), content: toContent(content, part) };
       return;
     }
     const step = Math.max(1, Math.floor(BLOCK_BYTES / access.bytesPerRow));
@@ -178,7 +194,7 @@ function partReader<Content>(
       for (let begin = first; begin < first + count; begin += step) {
         signal?.throwIfAborted();
         const rows = Math.min(step, first + count - begin);
-        yield { rows, content: toContent(await access.read(begin, rows, signal)) };
+        yield { rows, content: toContent(await access.read(begin, rows, signal), part) };
       }
     }
   };
