@@ -11,6 +11,11 @@ export function readFixture<T>(name: string): T {
   return JSON.parse(readFileSync(fixturePath(name), 'utf8')) as T;
 }
 
+/** A text file under tests/fixtures. */
+export function readText(name: string): string {
+  return readFileSync(fixturePath(name), 'utf8');
+}
+
 /** Path of a shipped checkpoint. */
 export function checkpointPath(name: string): string {
   return fileURLToPath(new URL(`../../packages/checkpoints/models/${name}`, import.meta.url));

@@ -25,7 +25,7 @@ export async function loadGolden(
   name: string,
   options: { readonly dtype?: WeightDtype; readonly force?: ForcedChoices; readonly largestBinding?: number } = {},
 ): Promise<Model> {
-  return await loadModel(fixturePath(`models/${name}`), { device, ...options });
+  return await loadModel(fixturePath(`models/${name}`), { device, warmUp: false, ...options });
 }
 
 /** Logits within 2e-4 of the largest |logit|, and every greedy token. */

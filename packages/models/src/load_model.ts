@@ -44,6 +44,8 @@ export interface LoadOptions {
   readonly cacheDtype?: CacheDtype;
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
+  /** Compile what a first prompt and its answer need, and not only when they need it; true when absent. */
+  readonly warmUp?: boolean;
   /** Bytes of the largest tensor in one binding; what the device allows when absent, and never more. */
   readonly largestBinding?: number;
   /** Shader variants to force, for tests and measurements, such as `{ simd: 'baseline' }`. */
@@ -129,7 +131,7 @@ async function build<Source>(
     });
     runtime = made;
     report('compile', totalBytes);
-    await compilePlans(made);
+    if (options.warmUp !== false) await compilePlans(made);
     options.signal?.throwIfAborted();
     return new Model({
       runtime: made,

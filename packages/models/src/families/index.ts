@@ -2,9 +2,16 @@ import { UnsupportedModelError } from '@mambalab/kernels';
 import { ConfigReader } from '../spec/config.ts';
 import { blocksOf } from '../spec/model_spec.ts';
 import type { ParsedModel } from '../spec/weight_spec.ts';
+import { parseBamba } from './bamba.ts';
+import { parseFalconH1 } from './falcon_h1.ts';
+import { parseFalconMamba } from './falcon_mamba.ts';
+import { parseGraniteMoeHybrid } from './granitemoehybrid.ts';
+import { parseJamba } from './jamba.ts';
 import { parseLfm2 } from './lfm2.ts';
 import { parseLlama } from './llama.ts';
+import { parseMamba } from './mamba.ts';
 import { parseMamba2 } from './mamba2.ts';
+import { isMambaSsm, parseMambaSsm } from './mamba_ssm.ts';
 import { parseNemotronH } from './nemotron_h.ts';
 import { parseOlmoHybrid } from './olmo_hybrid.ts';
 import { parseQwen35, parseQwen35Moe } from './qwen3_5.ts';
@@ -12,20 +19,26 @@ import { parseQwen3Next } from './qwen3_next.ts';
 import { parseZamba2 } from './zamba2.ts';
 
 const FAMILIES: Readonly<Record<string, (config: ConfigReader) => ParsedModel>> = {
+  bamba: parseBamba,
+  falcon_h1: parseFalconH1,
+  falcon_mamba: parseFalconMamba,
+  granitemoehybrid: parseGraniteMoeHybrid,
+  jamba: parseJamba,
   lfm2: parseLfm2,
   llama: parseLlama,
   mamba2: parseMamba2,
+  mamba: parseMamba,
   nemotron_h: parseNemotronH,
   olmo_hybrid: parseOlmoHybrid,
   qwen3_5: parseQwen35,
-  qwen3_5_text: parseQwen35,
   qwen3_5_moe: parseQwen35Moe,
   qwen3_5_moe_text: parseQwen35Moe,
+  qwen3_5_text: parseQwen35,
   qwen3_next: parseQwen3Next,
   zamba2: parseZamba2,
 };
 
-/** `model_type`s that can be loaded. */
+/** `model_type`s that can be loaded. Configurations of mamba_ssm, which have none, are known by their fields. */
 export const SUPPORTED_FAMILIES: readonly string[] = Object.keys(FAMILIES);
 
 /**
@@ -35,7 +48,16 @@ export const SUPPORTED_FAMILIES: readonly string[] = Object.keys(FAMILIES);
  */
 export function parseConfig(config: unknown): ParsedModel {
   const reader = new ConfigReader(config);
-  const family = reader.string('model_type');
+  const parse = parserOf(reader);
+  reader.refuse('quantization_config', []);
+  const parsed = parse(reader);
+  checkDivides(parsed);
+  return parsed;
+}
+
+function parserOf(config: ConfigReader): (config: ConfigReader) => ParsedModel {
+  if (isMambaSsm(config)) return parseMambaSsm;
+  const family = config.string('model_type');
   const parse = Object.hasOwn(FAMILIES, family) ? FAMILIES[family] : undefined;
   if (parse === undefined) {
     throw new UnsupportedModelError(
@@ -43,10 +65,7 @@ export function parseConfig(config: unknown): ParsedModel {
       `Supported are: ${SUPPORTED_FAMILIES.join(', ')}.`,
     );
   }
-  reader.refuse('quantization_config', []);
-  const parsed = parse(reader);
-  checkDivides(parsed);
-  return parsed;
+  return parse;
 }
 
 /** What every kernel takes for granted. */

@@ -2,6 +2,7 @@ import { UnsupportedModelError } from '@mambalab/kernels';
 import type { ConfigReader } from '../spec/config.ts';
 import { readActivation } from '../spec/config.ts';
 import type { AttentionSpec, MlpSpec } from '../spec/model_spec.ts';
+import type { RotaryDefaults } from '../spec/rotary.ts';
 import { readRotary } from '../spec/rotary.ts';
 import type { AttentionNames } from '../spec/weights/attention.ts';
 import type { MlpNames } from '../spec/weights/mlp.ts';
@@ -18,14 +19,15 @@ export function readHeads(config: ConfigReader): Pick<AttentionSpec, 'heads' | '
   };
 }
 
-/** Attention with RoPE as Llama configures it. */
-export function readAttention(config: ConfigReader): AttentionSpec {
+/** Attention with RoPE as Llama configures it, one bias switch for all four projections. */
+export function readAttention(config: ConfigReader, rotary: RotaryDefaults = {}): AttentionSpec {
   const heads = readHeads(config);
   const bias = config.boolean('attention_bias', false);
+  const contextLength = config.optionalSize('max_position_embeddings');
   return {
     kind: 'attention',
     ...heads,
-    rotary: readRotary(config, heads.headDim, { contextLength: config.optionalSize('max_position_embeddings') }),
+    rotary: readRotary(config, heads.headDim, { contextLength, ...rotary }),
     qkvBias: bias,
     outputBias: bias,
   };
@@ -43,7 +45,10 @@ export function readGatedMlp(config: ConfigReader): MlpSpec {
 }
 
 /** Names of separate projections of queries, keys, values and the output. */
-export function attentionNames(prefix: string, output: string = 'o_proj'): AttentionNames {
+export function attentionNames(
+  prefix: string,
+  output: string = 'o_proj',
+): AttentionNames & Readonly<Record<'query' | 'key' | 'value' | 'output', string>> {
   return {
     kind: 'attention',
     query: `${prefix}.q_proj`,
@@ -53,7 +58,7 @@ export function attentionNames(prefix: string, output: string = 'o_proj'): Atten
   };
 }
 
-export function gatedMlpNames(prefix: string): MlpNames {
+export function gatedMlpNames(prefix: string): MlpNames & Readonly<Record<'gate' | 'up' | 'down', string>> {
   return { kind: 'mlp', gate: `${prefix}.gate_proj`, up: `${prefix}.up_proj`, down: `${prefix}.down_proj` };
 }
 

@@ -40,6 +40,8 @@ export interface Mamba2Spec extends BlockBase {
   readonly convWidth: number;
   readonly convBias: boolean;
   readonly projectionBias: boolean;
+  /** Bias of the output projection, where that of the input does not decide. */
+  readonly outputBias?: boolean;
   /** What z does to y: gate and then normalise (Mamba-2), normalise and then gate, or gate alone. */
   readonly gate: 'gateFirst' | 'normFirst' | 'gateOnly';
   /** Groups of channels of the gated norm: 1 in Mamba-2 itself, `groups` in Nemotron-H and Megatron. */
@@ -115,6 +117,8 @@ export interface MoeSpec extends BlockBase {
   readonly correctionBias: boolean;
   /** Width that x is projected to before the experts, and their sum back from; absent where they take x itself. */
   readonly latentSize?: number;
+  /** Biases of the projections around the experts and of the shared layer; experts themselves have none. */
+  readonly bias?: boolean;
   /** A feed-forward layer of every token, gated by sigmoid(w x) where `gate` says so. */
   readonly shared?: { readonly intermediateSize: number; readonly gate: boolean };
 }
@@ -205,6 +209,14 @@ export function mamba2Widths(spec: Mamba2Spec): {
   const inner = spec.heads * spec.headDim;
   const conv = inner + 2 * spec.groups * spec.stateSize;
   return { inner, conv, projection: inner + conv + spec.heads };
+}
+
+/**
+ * What the weights of a Mamba-2 mixer's gated norm, and the bias behind it, are multiplied with. They take the factor of
+ * the output: all that is added to the stream passes them, and they are stored in full precision.
+ */
+export function mamba2NormScale({ gate, outputScale = 1 }: Mamba2Spec): number {
+  return gate === 'gateOnly' ? 1 : outputScale;
 }
 
 /** Values of the projection that feeds a gated delta net: q, k and v, which are convolved, z, beta and the decay. */

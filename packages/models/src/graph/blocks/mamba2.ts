@@ -87,7 +87,8 @@ export function addMamba2(block: BlockArguments<Mamba2Spec>): TensorRef {
       ...context.bias(`${name}.outBias`),
       ...withResidual(block),
     },
-    outputOptions(spec),
+    // The weights of the norm have the factor of the output already.
+    spec.gate === 'gateOnly' ? outputOptions(spec) : {},
   );
 }
 
@@ -98,7 +99,6 @@ function suitsDecodeStep({ context, spec }: BlockArguments<Mamba2Spec>): boolean
   return (
     context.decoding &&
     spec.gate === 'gateFirst' &&
-    (spec.outputScale ?? 1) === 1 &&
     fitsMamba2DecodeStep({ ...spec, batch, hidden: hiddenSize, taps: spec.convWidth })
   );
 }

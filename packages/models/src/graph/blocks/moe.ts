@@ -30,7 +30,10 @@ export function addMoe(block: BlockArguments<MoeSpec>): TensorRef {
   const routed = moeMlp(
     recording,
     {
-      x: latentDown === undefined ? x : linear(recording, { x, weight: latentDown }),
+      x:
+        latentDown === undefined
+          ? x
+          : linear(recording, { x, weight: latentDown, ...context.bias(`${name}.latentDownBias`) }),
       routing,
       ...(spec.gated ? { gateUp: context.weight(`${name}.gateUp`) } : { up: context.weight(`${name}.up`) }),
       down: context.weight(`${name}.down`),
@@ -41,7 +44,16 @@ export function addMoe(block: BlockArguments<MoeSpec>): TensorRef {
   const sum =
     latentDown === undefined
       ? routed
-      : linear(recording, { x: routed, weight: context.weight(`${name}.latentUp`), ...withResidual(block) }, output);
+      : linear(
+          recording,
+          {
+            x: routed,
+            weight: context.weight(`${name}.latentUp`),
+            ...context.bias(`${name}.latentUpBias`),
+            ...withResidual(block),
+          },
+          output,
+        );
   return spec.shared === undefined ? sum : addShared(block, x, sum);
 }
 
@@ -53,6 +65,9 @@ function addShared({ context, name, spec }: BlockArguments<MoeSpec>, x: TensorRe
     gate: context.optionalWeight(`${name}.shared.gate`),
     up: context.weight(`${name}.shared.up`),
     down: context.weight(`${name}.shared.down`),
+    gateBias: context.optionalWeight(`${name}.shared.gateBias`),
+    upBias: context.optionalWeight(`${name}.shared.upBias`),
+    downBias: context.optionalWeight(`${name}.shared.downBias`),
   };
   const { activation } = spec;
   const output = outputOptions(spec);

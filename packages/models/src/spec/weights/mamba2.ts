@@ -1,5 +1,5 @@
 import type { Mamba2Spec } from '../model_spec.ts';
-import { mamba2Widths } from '../model_spec.ts';
+import { mamba2NormScale, mamba2Widths } from '../model_spec.ts';
 import type { Part, WeightSpec } from './tensors.ts';
 import { biasOf, convFilters, matrix, vector } from './tensors.ts';
 
@@ -15,8 +15,9 @@ export interface Mamba2Names {
   /** Of the gated norm; absent where z only gates. */
   readonly norm?: string;
   readonly outProjection: string;
-  /** Factors of the rows of the projection and of its bias, where the configuration has them (muP). */
+  /** Factors of what is projected, and of the rows of the projection and its bias (muP). */
   readonly inScales?: {
+    readonly input: number;
     readonly z: number;
     readonly x: number;
     readonly B: number;
@@ -29,6 +30,8 @@ export function mamba2Weights(name: string, spec: Mamba2Spec, names: Mamba2Names
   const { conv, inner } = mamba2Widths(spec);
   const heads = [spec.heads];
   const inParts = projectionParts(spec, names, hiddenSize);
+  const scale = mamba2NormScale(spec);
+  const scaled = scale === 1 ? {} : { scale };
   if ((names.norm === undefined) !== (spec.gate === 'gateOnly'))
     throw new RangeError(`The family names no gated norm for ${name}, or one too many.`);
   return [
@@ -39,9 +42,20 @@ export function mamba2Weights(name: string, spec: Mamba2Spec, names: Mamba2Names
     vector(`${name}.dtBias`, names.dtBias, heads),
     { ...vector(`${name}.A`, names.aLog, heads), transform: 'negativeExp' },
     vector(`${name}.dSkip`, names.dSkip, heads),
-    ...(names.norm === undefined ? [] : [vector(`${name}.gateNorm`, `${names.norm}.weight`, [inner])]),
+    ...(names.norm === undefined
+      ? []
+      : [
+          {
+            name: `${name}.gateNorm`,
+            kind: 'vector' as const,
+            shape: [inner],
+            sources: [{ name: `${names.norm}.weight`, shape: [inner], ...scaled }],
+          },
+        ]),
     matrix(`${name}.outProjection`, [[names.outProjection, hiddenSize]], inner),
-    ...(spec.projectionBias ? [biasOf(`${name}.outBias`, [[names.outProjection, hiddenSize]])] : []),
+    ...((spec.outputBias ?? spec.projectionBias)
+      ? [biasOf(`${name}.outBias`, [[{ name: names.outProjection, ...scaled }, hiddenSize]])]
+      : []),
   ];
 }
 
@@ -56,6 +70,8 @@ function projectionParts(spec: Mamba2Spec, { inProjection, inScales }: Mamba2Nam
     const count = widths[part];
     const ranges = [{ first, count }];
     first += count;
-    return [{ name: inProjection, shape: [projection, hiddenSize], ranges, scale: inScales[part] }, count];
+    const biasScale = inScales[part];
+    const scale = inScales.input * biasScale;
+    return [{ name: inProjection, shape: [projection, hiddenSize], ranges, scale, biasScale }, count];
   });
 }

@@ -1,7 +1,7 @@
 import type { MoeSpec } from '../model_spec.ts';
 import { mlpWeights } from './mlp.ts';
 import type { PartName, WeightSpec } from './tensors.ts';
-import { expertMatrices, matrix, vector } from './tensors.ts';
+import { biasOf, expertMatrices, matrix, vector } from './tensors.ts';
 
 /** Checkpoint names of the matrices of one expert. */
 export interface ExpertNames {
@@ -24,7 +24,7 @@ export interface MoeNames {
 }
 
 export function moeWeights(name: string, spec: MoeSpec, names: MoeNames, hiddenSize: number): WeightSpec[] {
-  const { experts, intermediateSize, gated, latentSize, shared } = spec;
+  const { experts, intermediateSize, gated, latentSize, shared, bias = false } = spec;
   const width = latentSize ?? hiddenSize;
   const all = Array.from({ length: experts }, (_, index) => names.expert(index));
   if (all.some(({ gate }) => (gate !== undefined) !== gated))
@@ -33,24 +33,28 @@ export function moeWeights(name: string, spec: MoeSpec, names: MoeNames, hiddenS
     ...(gate === undefined ? [] : [[gate, intermediateSize] as const]),
     [up, intermediateSize] as const,
   ]);
+  const projection = (role: string, part: string, rows: number, inner: number): WeightSpec[] => [
+    matrix(`${name}.${role}`, [[part, rows]], inner),
+    ...(bias ? [biasOf(`${name}.${role}Bias`, [[part, rows]])] : []),
+  ];
   return [
     { ...matrix(`${name}.router`, [[names.router, experts]], hiddenSize), exact: true },
     ...(spec.correctionBias && names.correctionBias !== undefined
       ? [vector(`${name}.correctionBias`, names.correctionBias, [experts])]
       : []),
-    ...(names.latent === undefined ? [] : [matrix(`${name}.latentDown`, [[names.latent.down, width]], hiddenSize)]),
+    ...(names.latent === undefined ? [] : projection('latentDown', names.latent.down, width, hiddenSize)),
     expertMatrices(`${name}.${gated ? 'gateUp' : 'up'}`, first, width),
     expertMatrices(
       `${name}.down`,
       all.map(({ down }) => [[down, width] as const]),
       intermediateSize,
     ),
-    ...(names.latent === undefined ? [] : [matrix(`${name}.latentUp`, [[names.latent.up, hiddenSize]], width)]),
+    ...(names.latent === undefined ? [] : projection('latentUp', names.latent.up, hiddenSize, width)),
     ...(shared === undefined || names.shared === undefined
       ? []
       : mlpWeights(
           `${name}.shared`,
-          { intermediateSize: shared.intermediateSize, gated, bias: false },
+          { intermediateSize: shared.intermediateSize, gated, bias },
           names.shared,
           hiddenSize,
         )),

@@ -49,6 +49,8 @@ export interface StoredPart {
   readonly scale?: number;
   /** Where some checkpoints hold the same rows of the matrix instead, by its full name. */
   readonly otherwise?: SourceTensor;
+  /** Multiplies the bias, where that is not `scale`. */
+  readonly biasScale?: number;
 }
 
 /** Where the checkpoint keeps a projection: a whole tensor by its name, or a part of one. */
@@ -72,7 +74,7 @@ export function expertMatrices(name: string, experts: readonly (readonly Part[])
 /** A vector of parts, one after another: the biases of projections that are one matrix. */
 export function biasOf(name: string, parts: readonly Part[]): WeightSpec {
   const sources = parts.map(([part, rows]): SourceTensor => {
-    const { name: stored, shape = [rows], ranges, scale } = storedPart(part);
+    const { name: stored, shape = [rows], ranges, scale: ofMatrix, biasScale: scale = ofMatrix } = storedPart(part);
     return {
       name: `${stored}.bias`,
       shape: [shape.length > 1 && storedPart(part).transposed === true ? (shape[1] ?? rows) : (shape[0] ?? rows)],
