@@ -10,6 +10,7 @@ import { openCheckpoint } from '../../../packages/models/src/weights/folder.ts';
 import type { GgufCheckpoint } from '../../../packages/models/src/weights/gguf.ts';
 import { ggufFolder, openGguf } from '../../../packages/models/src/weights/gguf.ts';
 import { readGgufHeader } from '../../../packages/models/src/weights/gguf_header.ts';
+import { namedSource } from '../../../packages/models/src/weights/named_source.ts';
 import { planWeights } from '../../../packages/models/src/weights/plan.ts';
 import { fixturePath } from '../../support/fixtures.ts';
 import { convertGolden, GGUF_GOLDENS, goldenConfig, goldenGguf, goldenTensors } from '../../support/gguf_models.ts';
@@ -203,10 +204,10 @@ describe('a GGUF source', () => {
   };
 
   it.each([
-    ['Q8_0', 'Q8_0', { bits: 8.5, nearest: 'q8', exact: ['q8'] }],
-    ['Q4_0', 'Q4_0', { bits: 4.5, nearest: 'q4', exact: ['q8', 'q4'] }],
+    ['Q8_0', 'Q8_0', { kind: 'Q8_0', bits: 8.5, nearest: 'q8', exact: ['q8'] }],
+    ['Q4_0', 'Q4_0', { kind: 'Q4_0', bits: 4.5, nearest: 'q4', exact: ['q8', 'q4'] }],
     // Quants of four bits are quants of eight.
-    ['Q8_0', 'Q4_0', { bits: 6.5, nearest: 'q8', exact: ['q8'] }],
+    ['Q8_0', 'Q4_0', { kind: 'Q8_0+Q4_0', bits: 6.5, nearest: 'q8', exact: ['q8'] }],
     ['Q8_0', 'F32', undefined],
   ] as const)('puts a matrix in %s and one in %s together', async (first, second, blocks) => {
     const tensors = [
@@ -233,6 +234,26 @@ describe('a GGUF source', () => {
     const vector = await errorOf(open(writeGguf(small, [embedding, norm])));
     expect(vector).toBeInstanceOf(UnsupportedModelError);
     expect(String(vector)).toMatch(/Tensor 'output_norm.weight' .* is a vector in Q8_0/);
+  });
+});
+
+describe('namedSource', () => {
+  it.each(['mamba', 'nemotron_h', 'gpt2'])('has what the names of %s say', async (name) => {
+    const { source } = await open(await goldenGguf(name));
+    const named = namedSource(source);
+    const golden = await goldenTensors(name);
+    expect(new Set(named.tensors.keys())).toEqual(new Set(golden.keys()));
+    for (const [tensor, { shape, data }] of golden) {
+      expect(named.tensors.get(tensor)).toMatchObject({ shape, dtype: 'F32' });
+      const found = new Float32Array(new Uint8Array(await named.read(tensor)).buffer);
+      // Logarithms of exponentials lose the last digits.
+      const bound = tensor.endsWith('A_log') ? 1e-6 : 0;
+      expect(data.every((value, i) => Math.abs(value - (found[i] ?? NaN)) <= bound)).toBe(true);
+      const part = new Float32Array(new Uint8Array(await named.read(tensor, 4, 12)).buffer);
+      expect([...part]).toEqual([...found.subarray(1, 3)]);
+    }
+    const info = named.tensors.get([...golden.keys()].find((key) => /A_log|c_attn.weight/.test(key)) ?? '');
+    expect([info?.transformed, info?.transposed]).toEqual([undefined, undefined]);
   });
 });
 

@@ -218,11 +218,11 @@ async function readRows(
   return bytes;
 }
 
-/** The element type that values are read as: the stored one, or F32 where it is none or there are several. */
-function dtypeOf({ parts, shift = 0 }: PlacedTensor): SourceDtype & ('F32' | 'F16' | 'BF16') {
+/** The element type that values are read as: the stored one, or F32 where it is none, or they are computed with. */
+function dtypeOf({ parts, transformed, shift = 0 }: PlacedTensor): SourceDtype & ('F32' | 'F16' | 'BF16') {
   const kinds = new Set(parts.map(({ tensor }) => tensor.kind));
   const [kind = 'F32'] = kinds;
-  return kinds.size > 1 || isBlockKind(kind) || shift !== 0 ? 'F32' : kind;
+  return kinds.size > 1 || isBlockKind(kind) || transformed === true || shift !== 0 ? 'F32' : kind;
 }
 
 function blocksOf({ parts, columns, shift = 0 }: PlacedTensor): StoredBlocks | undefined {
@@ -234,6 +234,7 @@ function blocksOf({ parts, columns, shift = 0 }: PlacedTensor): StoredBlocks | u
     (dtype) => isWhole && kinds.every((kind) => exactDtypes(kind).includes(dtype)),
   );
   return {
+    kind: [...new Set(kinds)].join('+'),
     bits: kinds.reduce((sum, kind) => sum + bitsOf(kind), 0) / kinds.length,
     nearest: exact.includes('q4') ? 'q4' : 'q8',
     exact,

@@ -58,6 +58,8 @@ export function isSourceDtype(name: unknown): name is SourceDtype {
 
 /** What is known of a tensor that lies in its file as blocks of quants and scales. */
 export interface StoredBlocks {
+  /** What its file calls the format. */
+  readonly kind: string;
   /** Bits of a value in the file, its share of the scales included. */
   readonly bits: number;
   /** The block format of the GPU that loses least at a similar size. */
