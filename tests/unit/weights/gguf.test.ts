@@ -325,6 +325,30 @@ describe('openGguf', async () => {
     return writeGguf({ ...converted.fields, ...fields }, change(converted.tensors));
   }
 
+  it('has a gated norm for each group of Mamba-2', async () => {
+    const { fields, tensors } = await convertGolden('mamba2');
+    // Two groups of half the state: B and C are as wide as before.
+    const grouped = { ...fields, 'mamba2.ssm.group_count': 2, 'mamba2.ssm.state_size': 16 };
+    const { config, source } = await open(writeGguf(grouped, tensors));
+    const parsed = parseConfig(config);
+    expect(parsed.spec.layers).toHaveLength(3);
+    expect(parsed.spec.layers[0]?.blocks).toMatchObject([{ kind: 'mamba2', groups: 2, normGroups: 2, stateSize: 16 }]);
+    expect(parsed.spec).toMatchObject({ family: 'mamba2', tiedEmbeddings: true, vocabSize: 128 });
+    expect(planWeights(parsed, source, 'auto').length).toBeGreaterThan(20);
+    const other = { ...grouped, 'mamba2.attention.layer_norm_rms_epsilon': 1e-6 };
+    await expect(open(writeGguf(other, tensors))).rejects.toThrow(
+      /layer_norm_rms_epsilon' must be 1e-5; found 0.000001/,
+    );
+  });
+
+  it('takes the embedding for the head of Nemotron-H where there is none', async () => {
+    const { fields, tensors } = await convertGolden('nemotron_h');
+    const withoutHead = tensors.filter(({ name }) => name !== 'output.weight');
+    const { config, source } = await open(writeGguf(fields, withoutHead));
+    expect(planWeights(parseConfig(config), source, 'auto').map(({ spec }) => spec.name)).toContain('head');
+    expect(await source.read('lm_head.weight')).toEqual(await source.read('backbone.embeddings.weight'));
+  });
+
   it('takes the temperature that a file recommends', async () => {
     const file = await changed({ 'general.sampling.temp': { type: 'f32', value: 0.7 } });
     expect((await open(file)).generationConfig).toEqual({ do_sample: true, temperature: 0.7 });

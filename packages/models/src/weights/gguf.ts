@@ -45,7 +45,6 @@ export function ggufFolder(folder: Folder, name: string): Folder {
   const names = partNames(name);
   return {
     ...folder,
-    label: `${folder.label.replace(/\/?$/, '/')}${name}`,
     list: () => Promise.resolve(names),
     file: async (asked, signal) => (names.includes(asked) ? await folder.file(asked, signal) : undefined),
     readText: () => Promise.resolve(undefined),

@@ -123,6 +123,13 @@ const nemotronH: Architecture = {
     ffn_latent_down: { to: 'backbone.layers.#.mixer.fc1_latent_proj' },
     ffn_latent_up: { to: 'backbone.layers.#.mixer.fc2_latent_proj' },
   }),
+  // The family has a head of its own in every model.
+  finish: (model, placed) =>
+    model.tensors.has('output.weight')
+      ? [...placed]
+      : placed.flatMap((tensor) =>
+          tensor.name === 'backbone.embeddings.weight' ? [tensor, { ...tensor, name: 'lm_head.weight' }] : [tensor],
+        ),
 };
 
 function expertConfig(model: GgufModel): Config {

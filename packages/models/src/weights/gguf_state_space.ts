@@ -43,24 +43,56 @@ export function mamba2Sizes({ fields }: GgufModel): {
   return { heads, headDim: inner / heads, groups: fields.size('ssm.group_count', 1) };
 }
 
+/**
+ * With several groups, llama.cpp has a gated norm for each, as mamba_ssm, which trained such models. Hugging Face's class
+ * has one of all channels: the configuration is then one of mamba_ssm.
+ */
 const mamba2: Architecture = {
-  config: (model) => {
-    const { heads, headDim, groups } = mamba2Sizes(model);
-    return {
-      ...model.common('mamba2'),
-      num_heads: heads,
-      head_dim: headDim,
-      n_groups: groups,
-      state_size: model.fields.size('ssm.state_size'),
-      conv_kernel: model.fields.size('ssm.conv_kernel'),
-      expand: (heads * headDim) / model.hiddenSize,
-      use_conv_bias: model.has('ssm_conv1d.bias'),
-      use_bias: model.has('ssm_in.bias'),
-      layer_norm_epsilon: model.eps,
-    };
-  },
+  config: (model) => (mamba2Sizes(model).groups > 1 ? mambaSsmConfig(model) : mamba2Config(model)),
   rules: () => ({ ...BACKBONE, ...mamba2Rules('backbone.layers.#.mixer') }),
 };
+
+function mamba2Config(model: GgufModel): Config {
+  const { heads, headDim, groups } = mamba2Sizes(model);
+  return {
+    ...model.common('mamba2'),
+    num_heads: heads,
+    head_dim: headDim,
+    n_groups: groups,
+    state_size: model.fields.size('ssm.state_size'),
+    conv_kernel: model.fields.size('ssm.conv_kernel'),
+    expand: (heads * headDim) / model.hiddenSize,
+    use_conv_bias: model.has('ssm_conv1d.bias'),
+    use_bias: model.has('ssm_in.bias'),
+    layer_norm_epsilon: model.eps,
+  };
+}
+
+function mambaSsmConfig(model: GgufModel): Config {
+  const { headDim, groups } = mamba2Sizes(model);
+  const { model_type: _, vocab_size: vocabSize, ...common } = model.common('mamba2');
+  // The package's own number, which its configurations do not hold.
+  if (model.eps !== 1e-5) throw model.fields.error('attention.layer_norm_rms_epsilon', '1e-5', model.eps);
+  return {
+    ...common,
+    d_model: model.hiddenSize,
+    n_layer: model.layers,
+    vocab_size: vocabSize,
+    pad_vocab_size_multiple: 1,
+    tie_embeddings: common['tie_word_embeddings'],
+    rms_norm: true,
+    ssm_cfg: {
+      layer: 'Mamba2',
+      expand: model.fields.size('ssm.inner_size') / model.hiddenSize,
+      headdim: headDim,
+      ngroups: groups,
+      d_state: model.fields.size('ssm.state_size'),
+      d_conv: model.fields.size('ssm.conv_kernel'),
+      conv_bias: model.has('ssm_conv1d.bias'),
+      bias: model.has('ssm_in.bias'),
+    },
+  };
+}
 
 /** Kinds of layers that follow from which of them have keys and values. */
 export const attends = (model: GgufModel): readonly boolean[] =>
