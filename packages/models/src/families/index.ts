@@ -5,6 +5,11 @@ import type { ParsedModel } from '../spec/weight_spec.ts';
 import { parseBamba } from './bamba.ts';
 import { parseFalconH1 } from './falcon_h1.ts';
 import { parseFalconMamba } from './falcon_mamba.ts';
+import { parseGemma3 } from './gemma3.ts';
+import { parseGemma3Text } from './gemma3_text.ts';
+import { parseGpt2 } from './gpt2.ts';
+import { parseGptNeoX } from './gpt_neox.ts';
+import { parseGranite } from './granite.ts';
 import { parseGraniteMoeHybrid } from './granitemoehybrid.ts';
 import { parseJamba } from './jamba.ts';
 import { parseLfm2 } from './lfm2.ts';
@@ -12,29 +17,44 @@ import { parseLlama } from './llama.ts';
 import { parseMamba } from './mamba.ts';
 import { parseMamba2 } from './mamba2.ts';
 import { isMambaSsm, parseMambaSsm } from './mamba_ssm.ts';
+import { parseMistral } from './mistral.ts';
+import { parseNemotron } from './nemotron.ts';
 import { parseNemotronH } from './nemotron_h.ts';
 import { parseOlmoHybrid } from './olmo_hybrid.ts';
+import { parseQwen2 } from './qwen2.ts';
+import { parseQwen3 } from './qwen3.ts';
 import { parseQwen35, parseQwen35Moe } from './qwen3_5.ts';
 import { parseQwen3Next } from './qwen3_next.ts';
+import { parseSmolLM3 } from './smollm3.ts';
 import { parseZamba2 } from './zamba2.ts';
 
 const FAMILIES: Readonly<Record<string, (config: ConfigReader) => ParsedModel>> = {
   bamba: parseBamba,
   falcon_h1: parseFalconH1,
   falcon_mamba: parseFalconMamba,
+  gemma3: parseGemma3,
+  gemma3_text: parseGemma3Text,
+  gpt2: parseGpt2,
+  gpt_neox: parseGptNeoX,
+  granite: parseGranite,
   granitemoehybrid: parseGraniteMoeHybrid,
   jamba: parseJamba,
   lfm2: parseLfm2,
   llama: parseLlama,
   mamba2: parseMamba2,
   mamba: parseMamba,
+  mistral: parseMistral,
+  nemotron: parseNemotron,
   nemotron_h: parseNemotronH,
   olmo_hybrid: parseOlmoHybrid,
+  qwen2: parseQwen2,
+  qwen3: parseQwen3,
   qwen3_5: parseQwen35,
   qwen3_5_moe: parseQwen35Moe,
   qwen3_5_moe_text: parseQwen35Moe,
   qwen3_5_text: parseQwen35,
   qwen3_next: parseQwen3Next,
+  smollm3: parseSmolLM3,
   zamba2: parseZamba2,
 };
 

@@ -9,14 +9,25 @@ import type { MlpNames } from '../spec/weights/mlp.ts';
 
 // What configurations and checkpoints of Transformers have in common, for the families that follow Llama's fields.
 
-/** Sizes of the heads: `num_attention_heads`, `num_key_value_heads`, `head_dim`. */
+/**
+ * Sizes of the heads: `num_attention_heads`, `num_key_value_heads`, `head_dim`.
+ *
+ * @throws UnsupportedModelError without `head_dim`, if the heads do not divide `hidden_size`
+ */
 export function readHeads(config: ConfigReader): Pick<AttentionSpec, 'heads' | 'kvHeads' | 'headDim'> {
   const heads = config.size('num_attention_heads');
-  return {
-    heads,
-    kvHeads: config.size('num_key_value_heads', heads),
-    headDim: config.size('head_dim', Math.floor(config.size('hidden_size') / heads)),
-  };
+  const headDim = config.optionalSize('head_dim') ?? divideHeads(config, 'num_attention_heads', 'hidden_size');
+  return { heads, kvHeads: config.size('num_key_value_heads', heads), headDim };
+}
+
+/** Values of a head, where all heads together are as wide as the model. @throws UnsupportedModelError if they are not */
+export function divideHeads(config: ConfigReader, headsField: string, widthField: string): number {
+  const [heads, width] = [config.size(headsField), config.size(widthField)];
+  if (width % heads === 0) return width / heads;
+  throw new UnsupportedModelError(
+    `config.json: '${headsField}' (${heads}) must divide '${widthField}' (${width}).`,
+    'Check that the configuration belongs to this model.',
+  );
 }
 
 /** Attention with RoPE as Llama configures it, one bias switch for all four projections. */
@@ -31,6 +42,37 @@ export function readAttention(config: ConfigReader, rotary: RotaryDefaults = {})
     qkvBias: bias,
     outputBias: bias,
   };
+}
+
+type AttentionLayer = 'full' | 'sliding';
+const ATTENTION_LAYERS: Readonly<Record<string, AttentionLayer>> = {
+  full_attention: 'full',
+  sliding_attention: 'sliding',
+};
+
+/**
+ * The window of every layer: that of `sliding_window` for those that `layer_types` calls 'sliding_attention', or without
+ * such a list, for those that `isSliding` names.
+ *
+ * @param window of the configuration; undefined where it is null or switched off
+ * @throws UnsupportedModelError if a layer slides and there is no window
+ */
+export function readWindows(
+  config: ConfigReader,
+  window: number | undefined,
+  isSliding: (layer: number) => boolean,
+): readonly Pick<AttentionSpec, 'window'>[] {
+  const kinds =
+    readLayerKinds(config, 'layer_types', ATTENTION_LAYERS) ??
+    Array.from({ length: config.size('num_hidden_layers') }, (_, layer) => (isSliding(layer) ? 'sliding' : 'full'));
+  return kinds.map((kind, layer) => {
+    if (kind === 'full') return {};
+    if (window !== undefined) return { window };
+    throw new UnsupportedModelError(
+      `config.json: layer ${layer} slides ('layer_types'), and 'sliding_window' is null or 'use_sliding_window' false.`,
+      'Check that the configuration belongs to this model.',
+    );
+  });
 }
 
 /** A gated feed-forward layer: `intermediate_size`, `hidden_act`, `mlp_bias`. */

@@ -17,6 +17,14 @@ export class ConfigReader {
     this.#path = path;
   }
 
+  /**
+   * The same configuration where absent fields have these values, as the family's own class gives them. A field that is
+   * null stays so.
+   */
+  withDefaults(defaults: Readonly<Record<string, unknown>>): ConfigReader {
+    return new ConfigReader({ ...defaults, ...this.#fields }, this.#file, this.#path);
+  }
+
   /** The field as it stands; undefined where it is absent or null. */
   raw(name: string): unknown {
     const value = this.#fields[name];
@@ -43,6 +51,13 @@ export class ConfigReader {
     const value = this.raw(name) ?? fallback;
     if (typeof value === 'number' && !Number.isNaN(value)) return value;
     throw this.#error(name, 'a number', value);
+  }
+
+  /** A number above 0: what something is divided by, or a root is taken of. */
+  positive(name: string, fallback?: number): number {
+    const value = this.number(name, fallback);
+    if (value > 0) return value;
+    throw this.#error(name, 'a positive number', value);
   }
 
   boolean(name: string, fallback: boolean): boolean {

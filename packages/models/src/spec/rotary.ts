@@ -11,41 +11,62 @@ export interface RotaryDefaults {
   readonly contextLength?: number | undefined;
   /** Which entry of `rope_parameters`, where there is one for each type of layer. */
   readonly layerType?: string;
+  /** Fields of older configurations, where they are not `rope_theta` and `partial_rotary_factor`. */
+  readonly fields?: { readonly theta?: string; readonly partial?: string };
+  /** Whether `rope_scaling` of older configurations is of these layers; true when absent. */
+  readonly scaled?: boolean;
 }
 
 /**
  * RoPE from `rope_parameters` (current) or `rope_theta`, `rope_scaling` and `partial_rotary_factor` (older
- * configurations).
+ * configurations). Where the part of a head that turns is odd, the last pair takes one value more, as in transformers:
+ * values i and i + ceil(part / 2) turn by the powers -2 i / part of theta.
+ *
+ * Dynamic and LongRoPE frequencies change with the length of the text in transformers; here they are those of the
+ * context length that a model is loaded with, from its first token to its last.
  *
  * @throws UnsupportedModelError for a scaling that no kernel computes, or a part of a head that cannot turn
  */
 export function readRotary(config: ConfigReader, headDim: number, defaults: RotaryDefaults = {}): RotarySpec {
-  const { theta = 10_000, partial = 1, layerType } = defaults;
+  const { theta = 10_000, partial = 1, layerType, fields, scaled = true } = defaults;
   const whole = config.object('rope_parameters');
   const current = layerType !== undefined && whole.raw(layerType) !== undefined ? whole.object(layerType) : whole;
-  const older = config.object('rope_scaling');
-  const parameters = config.raw('rope_parameters') === undefined ? older : current;
+  const isCurrent = config.raw('rope_parameters') !== undefined;
+  const parameters = !isCurrent && scaled ? config.object('rope_scaling') : current;
   const scaling = readScaling(parameters, config, defaults.contextLength);
-  const factor = current.number('partial_rotary_factor', config.number('partial_rotary_factor', partial));
-  const dim = Math.floor(headDim * factor);
-  if (dim < 2 || dim % 2 !== 0 || dim > headDim) {
+  const older = fields?.partial ?? 'partial_rotary_factor';
+  const factor = parameters.number('partial_rotary_factor', config.number(older, partial));
+  const part = Math.floor(headDim * factor);
+  const dim = 2 * Math.ceil(part / 2);
+  if (part < 1 || dim > headDim) {
     throw new UnsupportedModelError(
-      `config.json: RoPE turns pairs of values; 'head_dim' and 'partial_rotary_factor' give it ${dim}.`,
+      `config.json: RoPE turns pairs of values; 'head_dim' (${headDim}) and '${older}' (${factor}) give it ${part}.`,
       'Check that the configuration belongs to this model.',
     );
   }
-  if (dim !== headDim && ropeAttentionFactor(scaling) !== 1) {
+  if (part !== headDim && ropeAttentionFactor(scaling) !== 1) {
     throw new UnsupportedModelError(
-      "config.json: 'rope_type' scales rotated values, and 'partial_rotary_factor' leaves others as they are.",
+      `config.json: 'rope_type' scales rotated values, and '${older}' leaves others as they are.`,
       'No kernel computes both together.',
     );
   }
+  if (part !== dim && scaling !== undefined && !BY_FREQUENCY.includes(scaling.type)) {
+    throw new UnsupportedModelError(
+      `config.json: 'rope_type' is '${scaling.type}' and '${older}' makes an odd number of values turn (${part}).`,
+      'No kernel computes both together.',
+    );
+  }
+  const base = parameters.positive('rope_theta', config.number(fields?.theta ?? 'rope_theta', theta));
   return {
     dim,
-    theta: current.number('rope_theta', config.number('rope_theta', theta)),
+    // Powers of this base with one value more are those of the other with an odd number of values.
+    theta: part === dim ? base : base ** (dim / part),
     ...(scaling === undefined ? {} : { scaling }),
   };
 }
+
+/** Scalings that take a frequency for what it is, whatever its index. */
+const BY_FREQUENCY: readonly RotaryScaling['type'][] = ['linear', 'llama3'];
 
 function readScaling(
   parameters: ConfigReader,
@@ -53,19 +74,21 @@ function readScaling(
   contextLength: number | undefined,
 ): RotaryScaling | undefined {
   const kind = parameters.string('rope_type', parameters.string('type', 'default'));
+  // Beside the parameters it counts more than among them, as in transformers.
   const originalContextLength = (): number =>
-    parameters.size('original_max_position_embeddings', config.optionalSize('original_max_position_embeddings'));
+    config.optionalSize('original_max_position_embeddings') ??
+    parameters.size('original_max_position_embeddings', contextLength);
   const optional = (field: string, name: string): Readonly<Record<string, number>> =>
     parameters.raw(field) === undefined ? {} : { [name]: parameters.number(field) };
   switch (kind) {
     case 'default':
       return undefined;
     case 'linear':
-      return { type: 'linear', factor: parameters.number('factor') };
+      return { type: 'linear', factor: parameters.positive('factor') };
     case 'llama3':
       return {
         type: 'llama3',
-        factor: parameters.number('factor'),
+        factor: parameters.positive('factor'),
         lowFrequencyFactor: parameters.number('low_freq_factor'),
         highFrequencyFactor: parameters.number('high_freq_factor'),
         originalContextLength: originalContextLength(),
@@ -73,11 +96,8 @@ function readScaling(
     case 'yarn':
       return {
         type: 'yarn',
-        factor: parameters.number('factor'),
-        originalContextLength: parameters.size(
-          'original_max_position_embeddings',
-          config.optionalSize('original_max_position_embeddings') ?? contextLength,
-        ),
+        factor: parameters.positive('factor', contextLength && contextLength / originalContextLength()),
+        originalContextLength: originalContextLength(),
         truncate: parameters.boolean('truncate', true),
         ...optional('beta_fast', 'fastTurns'),
         ...optional('beta_slow', 'slowTurns'),
@@ -86,15 +106,13 @@ function readScaling(
         ...optional('mscale_all_dim', 'mscaleAllDim'),
       };
     case 'dynamic': {
-      const original = parameters.size(
-        'original_max_position_embeddings',
-        config.optionalSize('original_max_position_embeddings') ?? contextLength,
-      );
+      // The class of transformers reads no other length for it.
+      const length = config.size('max_position_embeddings', contextLength);
       return {
         type: 'dynamic',
-        factor: parameters.number('factor'),
-        originalContextLength: original,
-        contextLength: Math.max(original, contextLength ?? original),
+        factor: parameters.positive('factor'),
+        originalContextLength: length,
+        contextLength: length,
       };
     }
     case 'longrope': {
@@ -102,7 +120,7 @@ function readScaling(
       const longest = Math.max(original, contextLength ?? original);
       return {
         type: 'longrope',
-        factor: parameters.number('factor', longest / original),
+        factor: parameters.positive('factor', longest / original),
         shortFactors: requireNumbers(parameters, 'short_factor'),
         longFactors: requireNumbers(parameters, 'long_factor'),
         originalContextLength: original,
