@@ -50,9 +50,7 @@ describe.each(DTYPES)('%s', (dtype) => {
     const random = new Random(4);
     // The largest value makes the scale, which is then 1.
     const [least, most] = dtype === 'q8' ? [-127, 127] : [-8, 7];
-    const quants = Int8Array.from({ length: 96 }, (_, i) =>
-      i % 32 === 0 ? least : random.integer(least, most),
-    );
+    const quants = Int8Array.from({ length: 96 }, (_, i) => (i % 32 === 0 ? least : random.integer(least, most)));
     const { quants: expected, scales } = quantizeRows(quants, 96, dtype);
     expect([...scales].map(fromHalfBits)).toEqual([1, 1, 1]);
     expect(packQuants(quants, dtype)).toEqual(expected);

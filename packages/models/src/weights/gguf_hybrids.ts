@@ -104,7 +104,8 @@ const nemotronH: Architecture = {
       use_conv_bias: model.has('ssm_conv1d.bias'),
       use_bias: model.has('ssm_in.bias'),
       mlp_hidden_act: 'relu2',
-      ...(kinds.includes('mlp') && { intermediate_size: model.intermediateSize(), mlp_bias: model.has('ffn_up.bias') }),
+      mlp_bias: model.has('ffn_up.bias') || model.has('ffn_up_shexp.bias'),
+      ...(kinds.includes('mlp') && { intermediate_size: model.intermediateSize() }),
       ...(kinds.includes('moe') && expertConfig(model)),
     };
   },
