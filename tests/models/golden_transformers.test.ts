@@ -3,9 +3,19 @@ import { openTestDevice } from '../support/gpu.ts';
 
 const device = await openTestDevice();
 
-describeGoldens(device, ['llama', 'mistral', 'qwen2', 'qwen3', 'smollm3', 'granite', 'nemotron', 'gpt2']);
-// Their activations make all pipelines anew: a type of each kind will do.
-describeGoldens(device, ['gemma3_text', 'gpt_neox'], ['f16', 'q8']);
+const FAMILIES = [
+  'llama',
+  'mistral',
+  'qwen2',
+  'qwen3',
+  'smollm3',
+  'granite',
+  'nemotron',
+  'gpt2',
+  'gemma3_text',
+  'gpt_neox',
+];
+describeGoldens(device, FAMILIES);
 
 const VARIANTS = [
   // YaRN, all biases, a tied head.
@@ -22,6 +32,8 @@ const VARIANTS = [
   'gpt_neox',
   // Scores divided by the number of their layer, names without their beginning, stored masks.
   'gpt2',
+  // A feed-forward layer and then experts.
+  'qwen3_moe',
 ];
 describeGoldens(
   device,

@@ -77,10 +77,11 @@ describe('convert', () => {
   it('keeps every byte of a .bin', async () => {
     const from = join(folder, 'in');
     await mkdir(from);
-    await cp(join(mamba2, 'config.json'), join(from, 'config.json'));
+    const variant = fixturePath('models/variants/mamba2');
+    await cp(join(variant, 'config.json'), join(from, 'config.json'));
     await cp(fixturePath('torch/mamba2.bin'), join(from, 'pytorch_model.bin'));
     await convert(from, target, flags);
-    await expectSameTensors(await open(target), await open(mamba2));
+    await expectSameTensors(await open(target), await open(variant));
   });
 
   it('writes what a GGUF file holds into the files of a folder', async () => {

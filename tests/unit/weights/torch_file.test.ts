@@ -26,7 +26,7 @@ import type { TensorOptions } from './torch_fixtures.ts';
 const open = (bytes: Uint8Array): Promise<TensorSource> => openTorchWeights(memoryFile('a.bin', bytes));
 const golden = await readFile(fixturePath('torch/mamba2.bin'));
 const reference = await openSafetensors(
-  memoryFile('model.safetensors', await readFile(fixturePath('models/mamba2/model.safetensors'))),
+  memoryFile('model.safetensors', await readFile(fixturePath('models/variants/mamba2/model.safetensors'))),
 );
 
 async function expectSame(source: TensorSource): Promise<void> {
@@ -66,7 +66,10 @@ describe('a file of torch.save', () => {
     const checkpoint = await openCheckpoint(memoryFolder(files));
     expect(checkpoint.config).toEqual({ model_type: 'mamba2' });
     await expectSame(checkpoint.source);
-    const both = { ...files, 'model.safetensors': await readFile(fixturePath('models/mamba2/model.safetensors')) };
+    const both = {
+      ...files,
+      'model.safetensors': await readFile(fixturePath('models/variants/mamba2/model.safetensors')),
+    };
     const { source } = await openCheckpoint(memoryFolder(both));
     expect(source.tensors.get('backbone.norm_f.weight')?.file).toBe('model.safetensors');
   });

@@ -24,6 +24,7 @@ import { parseOlmoHybrid } from './olmo_hybrid.ts';
 import { parseQwen2 } from './qwen2.ts';
 import { parseQwen3 } from './qwen3.ts';
 import { parseQwen35, parseQwen35Moe } from './qwen3_5.ts';
+import { parseQwen3Moe } from './qwen3_moe.ts';
 import { parseQwen3Next } from './qwen3_next.ts';
 import { parseSmolLM3 } from './smollm3.ts';
 import { parseZamba2 } from './zamba2.ts';
@@ -53,6 +54,7 @@ const FAMILIES: Readonly<Record<string, (config: ConfigReader) => ParsedModel>> 
   qwen3_5_moe: parseQwen35Moe,
   qwen3_5_moe_text: parseQwen35Moe,
   qwen3_5_text: parseQwen35,
+  qwen3_moe: parseQwen3Moe,
   qwen3_next: parseQwen3Next,
   smollm3: parseSmolLM3,
   zamba2: parseZamba2,

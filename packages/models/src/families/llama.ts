@@ -1,8 +1,9 @@
 import type { ConfigReader } from '../spec/config.ts';
-import type { AttentionSpec, LayerSpec, MlpSpec, NormSpec } from '../spec/model_spec.ts';
+import type { AttentionSpec, LayerSpec, MlpSpec, MoeSpec, NormSpec } from '../spec/model_spec.ts';
 import type { LayerNames, ParsedModel } from '../spec/weight_spec.ts';
 import type { AttentionNames } from '../spec/weights/attention.ts';
 import type { MlpNames } from '../spec/weights/mlp.ts';
+import type { MoeNames } from '../spec/weights/moe.ts';
 import {
   attentionNames,
   DECODER_NAMES,
@@ -24,10 +25,10 @@ export function parseLlama(config: ConfigReader): ParsedModel {
 export interface LlamaVariation {
   /** Of layer `index`, from what the common fields say. */
   readonly attention?: (attention: AttentionSpec, index: number) => AttentionSpec;
-  readonly mlp?: (mlp: MlpSpec) => MlpSpec;
+  readonly mlp?: (mlp: MlpSpec, index: number) => MlpSpec | MoeSpec;
   /** Names beside those of the four projections. */
   readonly attentionNames?: (prefix: string) => Partial<AttentionNames>;
-  readonly mlpNames?: (prefix: string) => MlpNames;
+  readonly mlpNames?: (prefix: string, index: number) => MlpNames | MoeNames;
   readonly norm?: Partial<NormSpec>;
   /** Names of the norms, in front of both blocks and, where there are such, behind them. */
   readonly norms?: LlamaNorms;
@@ -56,8 +57,7 @@ export function llamaLike(config: ConfigReader, family: string, variation: Llama
   const { norms = NORMS } = variation;
   const common = readAttention(config);
   const gated = readGatedMlp(config);
-  const mlp = variation.mlp?.(gated) ?? gated;
-  const layer = (block: AttentionSpec | MlpSpec, after: string | undefined): LayerSpec => ({
+  const layer = (block: AttentionSpec | MlpSpec | MoeSpec, after: string | undefined): LayerSpec => ({
     norms: [norm],
     blocks: [block],
     ...(after !== undefined && { postNorm: norm }),
@@ -70,7 +70,7 @@ export function llamaLike(config: ConfigReader, family: string, variation: Llama
       hiddenSize: config.size('hidden_size'),
       layers: indices.flatMap((index) => [
         layer(variation.attention?.(common, index) ?? common, norms.afterAttention),
-        layer(mlp, norms.afterMlp),
+        layer(variation.mlp?.(gated, index) ?? gated, norms.afterMlp),
       ]),
       finalNorm: norm,
       tiedEmbeddings: config.boolean('tie_word_embeddings', variation.tiedEmbeddings ?? false),
@@ -90,7 +90,7 @@ export function llamaLike(config: ConfigReader, family: string, variation: Llama
           name === undefined ? {} : { postNorm: `${prefix}.${name}` };
         return [
           { norms: [`${prefix}.${norms.attention}`], blocks: [attention], ...after(norms.afterAttention) },
-          { norms: [`${prefix}.${norms.mlp}`], blocks: [mlpNames(`${prefix}.mlp`)], ...after(norms.afterMlp) },
+          { norms: [`${prefix}.${norms.mlp}`], blocks: [mlpNames(`${prefix}.mlp`, index)], ...after(norms.afterMlp) },
         ];
       }),
       ignored: [STORED_FREQUENCIES],

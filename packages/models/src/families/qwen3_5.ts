@@ -5,7 +5,8 @@ import { gatedDeltaWidths } from '../spec/model_spec.ts';
 import type { ParsedModel } from '../spec/weight_spec.ts';
 import type { GatedDeltaNames } from '../spec/weights/gated_delta.ts';
 import type { StoredPart } from '../spec/weights/tensors.ts';
-import { deltaNames, qwenHybrid, readExperts } from './qwen3_next.ts';
+import { readSharedExperts } from './experts.ts';
+import { deltaNames, qwenHybrid } from './qwen3_next.ts';
 import { readGatedMlp } from './transformer.ts';
 
 /**
@@ -24,7 +25,7 @@ export function parseQwen35(config: ConfigReader): ParsedModel {
 /** Qwen3.5 with experts in every layer, whose weights always sum to 1. */
 export function parseQwen35Moe(config: ConfigReader): ParsedModel {
   const text = textConfig(config);
-  const moe = readExperts(text, true);
+  const moe = readSharedExperts(text, true);
   if (moe !== undefined) return qwen35(config, text, () => moe);
   throw new UnsupportedModelError(
     "config.json: 'num_experts' is 0 in a model of experts.",

@@ -5,9 +5,9 @@ import { readRotary } from '../spec/rotary.ts';
 import type { LayerNames, ParsedModel } from '../spec/weight_spec.ts';
 import type { AttentionNames } from '../spec/weights/attention.ts';
 import type { GatedDeltaNames } from '../spec/weights/gated_delta.ts';
-import type { MoeNames } from '../spec/weights/moe.ts';
 import type { StoredPart } from '../spec/weights/tensors.ts';
 import { everyPeriod } from '../spec/weights/tensors.ts';
+import { expertNames, readSharedExperts, readSparseLayers } from './experts.ts';
 import {
   attentionNames,
   DECODER_NAMES,
@@ -40,12 +40,11 @@ const PREDICTION_LAYERS: RegExp = /^mtp\./;
  */
 export function parseQwen3Next(config: ConfigReader): ParsedModel {
   const mlp = readGatedMlp(config);
-  const moe = readExperts(config, config.boolean('norm_topk_prob', true));
-  const dense = config.numbers('mlp_only_layers') ?? [];
-  const step = config.size('decoder_sparse_step', 1);
+  const moe = readSharedExperts(config, config.boolean('norm_topk_prob', true));
+  const isSparse = readSparseLayers(config);
   return qwenHybrid(config, config, {
     mixerNames: interleavedDeltaNames,
-    feedForward: (index) => (moe === undefined || dense.includes(index) || (index + 1) % step !== 0 ? mlp : moe),
+    feedForward: (index) => (moe === undefined || !isSparse(index) ? mlp : moe),
   });
 }
 
@@ -148,24 +147,6 @@ function readAttention(config: ConfigReader, eps: number): AttentionSpec {
   };
 }
 
-/** The experts of a layer, with a feed-forward layer of every token beside them; undefined where there are none. */
-export function readExperts(config: ConfigReader, normalize: boolean): MoeSpec | undefined {
-  if (config.raw('num_experts') === 0) return undefined;
-  return {
-    kind: 'moe',
-    experts: config.size('num_experts'),
-    topK: config.size('num_experts_per_tok'),
-    intermediateSize: config.size('moe_intermediate_size'),
-    activation: 'silu',
-    gated: true,
-    scoring: 'softmax',
-    order: 'scoreThenTopK',
-    normalize,
-    correctionBias: false,
-    shared: { intermediateSize: config.size('shared_expert_intermediate_size'), gate: true },
-  };
-}
-
 function gatedAttentionNames(prefix: string, spec: AttentionSpec, hiddenSize: number): AttentionNames {
   const { heads, headDim } = spec;
   const { queries } = attentionWidths(spec);
@@ -222,33 +203,5 @@ function interleavedDeltaNames(prefix: string, spec: GatedDeltaSpec, hiddenSize:
     z: qkvz(2 * keyDim + width, width),
     beta: ba(0),
     decay: ba(heads),
-  };
-}
-
-/** Each expert has tensors of its own, or all have two together: gate and up of each expert in turn, and down. */
-function expertNames(prefix: string, spec: MoeSpec, hiddenSize: number): MoeNames {
-  const { experts, intermediateSize: inner } = spec;
-  const first = (expert: number, half: 0 | 1): StoredPart => ({
-    name: `${prefix}.experts.${expert}.${half === 0 ? 'gate' : 'up'}_proj`,
-    otherwise: {
-      name: `${prefix}.experts.gate_up_proj`,
-      shape: [experts, 2 * inner, hiddenSize],
-      ranges: [{ first: (2 * expert + half) * inner, count: inner }],
-    },
-  });
-  const down = (expert: number): StoredPart => ({
-    name: `${prefix}.experts.${expert}.down_proj`,
-    otherwise: {
-      name: `${prefix}.experts.down_proj`,
-      shape: [experts, hiddenSize, inner],
-      ranges: [{ first: expert * hiddenSize, count: hiddenSize }],
-    },
-  });
-  return {
-    kind: 'moe',
-    router: `${prefix}.gate`,
-    expert: (index) => ({ gate: first(index, 0), up: first(index, 1), down: down(index) }),
-    shared: gatedMlpNames(`${prefix}.shared_expert`),
-    sharedGate: `${prefix}.shared_expert_gate`,
   };
 }
