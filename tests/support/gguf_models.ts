@@ -119,7 +119,7 @@ function convert({ name, config, tensor, source, stored }: Conversion): Float32A
   }
   if (name === 'falcon_h1') return scaled(config, source, found);
   if (source.includes('.experts.0.')) {
-    const count = Number(config['num_experts'] ?? config['n_routed_experts']);
+    const count = Number(config['num_experts'] ?? config['num_local_experts'] ?? config['n_routed_experts']);
     const all = Array.from({ length: count }, (_, index) =>
       stored.get(source.replace('.experts.0.', `.experts.${index}.`)),
     );

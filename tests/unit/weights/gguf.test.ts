@@ -123,6 +123,7 @@ it.each([
   ['variants/jamba', { kind: 'moe', experts: 3, topK: 2, normalize: false }],
   ['variants/granitemoehybrid', { kind: 'moe', experts: 3, topK: 2, order: 'topKThenSoftmax', outputScale: 0.4 }],
   ['variants/nemotron_h', { kind: 'moe', experts: 4, topK: 2, latentSize: 4, groups: 2, routedScale: 1.5 }],
+  ['variants/qwen3_moe', { kind: 'moe', experts: 4, topK: 2, normalize: true }],
   ['qwen3_next', { kind: 'moe', experts: 4, topK: 2, normalize: true, shared: { gate: true } }],
 ])('%s from GGUF has its experts', async (name, expected) => {
   const expertsOf = (config: unknown): unknown =>

@@ -6,6 +6,7 @@ import type { Architecture } from './gguf_rules.ts';
 import {
   attentionRules,
   decoderRules,
+  expertRules,
   gatedMlpRules,
   graniteFactors,
   MINUS_ONE,
@@ -39,6 +40,31 @@ const qwen2: Architecture = {
 const qwen3: Architecture = {
   config: (model) => ({ ...model.llama('qwen3'), use_sliding_window: false }),
   rules: (model) => ({ ...llamaRules(model, false), ...HEAD_NORMS }),
+};
+
+/** Layers without experts have a feed-forward layer. llama.cpp divides the weights of those that are taken by their sum. */
+const qwen3moe: Architecture = {
+  config: (model) => {
+    const { fields } = model;
+    const { intermediate_size: width, ...llamaFields } = { ...model.llama('qwen3_moe') };
+    const experts = model.rows('ffn_up_exps.weight');
+    const dense = model.layerIndices().filter((index) => !model.tensors.has(`blk.${index}.ffn_up_exps.weight`));
+    return {
+      ...llamaFields,
+      use_sliding_window: false,
+      intermediate_size: dense.length > 0 ? width : experts,
+      moe_intermediate_size: experts,
+      num_experts: fields.size('expert_count'),
+      num_experts_per_tok: fields.size('expert_used_count'),
+      norm_topk_prob: fields.boolean('expert_weights_norm', true),
+      mlp_only_layers: dense,
+    };
+  },
+  rules: (model) => ({
+    ...llamaRules(model, false),
+    ...HEAD_NORMS,
+    ...expertRules('model.layers.#.mlp', 'gate'),
+  }),
 };
 
 /** Every fourth layer has no positions: what llama.cpp takes for granted, and files do not say. */
@@ -174,6 +200,7 @@ export const TRANSFORMERS: Readonly<Record<string, Architecture>> = {
   llama,
   qwen2,
   qwen3,
+  qwen3moe,
   gemma3,
   granite,
   smollm3,
