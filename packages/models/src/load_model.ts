@@ -137,6 +137,7 @@ async function build<Source>(
       runtime: made,
       config: checkpoint.config,
       tokenizer,
+      tokenizerProblem: checkpoint.tokenizerProblem,
       chatTemplate,
       eosTokens: eosTokens.length > 0 ? eosTokens : parsed.spec.eosTokens,
       chatTemperature,

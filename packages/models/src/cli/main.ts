@@ -50,7 +50,10 @@ const program = new Command('mambalab')
 program
   .command('generate')
   .description('write a text after a prompt')
-  .argument('<source>', 'folder or URL of a model: config.json, *.safetensors, tokenizer.json')
+  .argument(
+    '<source>',
+    'path or URL of a model: a folder with config.json, *.safetensors and tokenizer.json, or a .gguf file',
+  )
   .argument('<prompt>', 'the text to continue')
   .option('-n, --max-tokens <count>', 'most tokens to write', wholeNumber, 256)
   .option('-t, --temperature <value>', '0 is greedy', positiveNumber, 0)
@@ -73,8 +76,8 @@ program
 
 program
   .command('convert')
-  .description('write a checkpoint as safetensors: Hugging Face folders, PyTorch .bin files and Megatron checkpoints')
-  .argument('<source>', 'folder or URL of a model')
+  .description('write a checkpoint as safetensors: Hugging Face folders, PyTorch .bin, GGUF and Megatron checkpoints')
+  .argument('<source>', 'path or URL of a model')
   .argument('<folder>', 'folder to make')
   .addOption(
     new Option('--dtype <type>', 'storage of matrices; everything else becomes f32').choices(['f32', 'f16', 'bf16']),
@@ -89,7 +92,7 @@ program
 program
   .command('inspect')
   .description('print what a model is made of, without loading its weights')
-  .argument('<source>', 'folder or URL of a model')
+  .argument('<source>', 'path or URL of a model')
   .option('--json', 'print one JSON object')
   .action((source: string, flags: { json?: boolean }) => inspect(source, flags));
 

@@ -1,22 +1,38 @@
+import type { Dtype, QuantizedRows } from '@mambalab/kernels';
+import { isQuantized } from '@mambalab/kernels';
 import type { SourceTensor, WeightSpec } from '../spec/weight_spec.ts';
-import { SOURCE_DTYPE_BITS } from './source.ts';
-import type { SourceDtype, TensorSource } from './source.ts';
+import type { RowRange } from '../spec/weights/tensors.ts';
+import { SOURCE_DTYPE_BITS, storedBits } from './source.ts';
+import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
 
 /** Bytes of a checkpoint that are in memory at a time. */
 export const BLOCK_BYTES: number = 16 * 2 ** 20;
 
-/** Whole rows of a weight as its checkpoint stores them. A row of a vector is one value. */
-export interface RowBlock {
+/** Where rows belong. */
+export interface RowPlace {
   /** The tensor that they come from. */
   readonly source: string;
   /** The row of the weight that the first of them is. */
   readonly row: number;
   readonly rows: number;
+  /** What they take in the file. */
+  readonly fileBytes: number;
+}
+
+/** Whole rows of a weight as its checkpoint stores them. A row of a vector is one value. */
+export interface ValueRows extends RowPlace {
   readonly bytes: Uint8Array;
   readonly dtype: SourceDtype;
   /** Multiplies the values. */
   readonly scale: number;
+  /** Whether the transform of the weight was applied before they were stored. */
+  readonly transformed: boolean;
 }
+
+/** Whole rows that the checkpoint stores in the block format that they have on the GPU. */
+export interface QuantRows extends RowPlace, QuantizedRows {}
+
+export type RowBlock = ValueRows | QuantRows;
 
 /** Values of a row of a weight. */
 export const rowWidth = ({ kind, shape }: WeightSpec): number =>
@@ -26,36 +42,32 @@ export const rowWidth = ({ kind, shape }: WeightSpec): number =>
 export function sourceBytes(spec: WeightSpec, source: TensorSource): number {
   const width = rowWidth(spec);
   return spec.sources.reduce((sum, part) => {
-    const bits = SOURCE_DTYPE_BITS[source.tensors.get(part.name)?.dtype ?? 'F32'];
-    return sum + (takenRows(part, width) * width * bits) / 8;
+    const info = source.tensors.get(part.name);
+    return sum + (takenRows(part, width) * width * (info === undefined ? 32 : storedBits(info))) / 8;
   }, 0);
 }
 
-/** Reads the rows of a weight in their order, in blocks of about 16 MiB. */
+/**
+ * Reads the rows of a weight in their order, in blocks of about 16 MiB.
+ *
+ * @param dtype of the weight on the GPU: parts that are stored in it as blocks are passed on as they are
+ */
 export async function* rowBlocks(
   spec: WeightSpec,
+  dtype: Dtype,
   source: TensorSource,
   signal?: AbortSignal,
 ): AsyncGenerator<RowBlock> {
   const width = rowWidth(spec);
-  // Parts that are stored by turns follow each other in one tensor.
-  let whole: WholeTensor | undefined;
+  let reader: PartReader | undefined;
   let row = 0;
   for (const part of spec.sources) {
     const info = source.tensors.get(part.name);
     if (info === undefined) throw new RangeError(`The plan names the tensor '${part.name}', which the source lacks.`);
-    const valueBytes = SOURCE_DTYPE_BITS[info.dtype] / 8;
-    const block = { source: part.name, dtype: info.dtype, scale: part.scale ?? 1 };
-    if (isReadWhole(part, width, valueBytes)) {
-      if (!holds(whole, part)) whole = await readWhole(part, width, valueBytes, source, signal);
-      const bytes = rangesOf(whole.bytes, part, width * valueBytes);
-      const rows = takenRows(part, width);
-      yield { ...block, row, rows, bytes };
-      row += rows;
-      continue;
-    }
-    for await (const { rows, bytes } of partBlocks(part, width, width * valueBytes, source, signal)) {
-      yield { ...block, row, rows, bytes };
+    // Parts that are stored by turns follow each other in one tensor, which is then read once.
+    if (reader?.serves(part) !== true) reader = readerOf(part, dtype, width, info, source);
+    for await (const { rows, content } of reader.read(part, signal)) {
+      yield { source: part.name, row, rows, fileBytes: (rows * width * storedBits(info)) / 8, ...content };
       row += rows;
     }
   }
@@ -65,65 +77,141 @@ const storedRows = ({ shape }: SourceTensor, width: number): number =>
   shape.reduce((product, size) => product * size, 1) / width;
 
 function takenRows(part: SourceTensor, width: number): number {
-  return part.ranges?.reduce((sum, { count }) => sum + count, 0) ?? storedRows(part, width);
+  return part.ranges === undefined ? storedRows(part, width) : countOf(part.ranges);
 }
 
-/** All of a tensor, transposed where its columns are the rows of the weight. */
-interface WholeTensor {
-  readonly name: string;
-  readonly transposed: boolean;
-  readonly bytes: Uint8Array;
+const countOf = (ranges: readonly RowRange[]): number => ranges.reduce((sum, { count }) => sum + count, 0);
+
+type RowContent = Omit<ValueRows, keyof RowPlace> | QuantizedRows;
+
+/** Reads parts of one tensor. */
+interface PartReader {
+  serves(part: SourceTensor): boolean;
+  read(
+    part: SourceTensor,
+    signal?: AbortSignal,
+  ): AsyncGenerator<{ readonly rows: number; readonly content: RowContent }>;
 }
 
-/** Columns are scattered over the whole tensor, and many short ranges cost more to ask for than what lies between. */
-function isReadWhole(part: SourceTensor, width: number, valueBytes: number): boolean {
-  const { transposed, ranges = [] } = part;
-  return transposed === true || (ranges.length > 1 && storedRows(part, width) * width * valueBytes <= BLOCK_BYTES);
+function readerOf(part: SourceTensor, dtype: Dtype, width: number, info: TensorInfo, source: TensorSource): PartReader {
+  const { name, transposed = false } = part;
+  const isSame = (other: SourceTensor): boolean => other.name === name && (other.transposed ?? false) === transposed;
+  const quants = isQuantized(dtype) && isUnscaled(part) ? quantAccess(part, dtype, width, info, source) : undefined;
+  if (quants !== undefined) {
+    return {
+      serves: (other) => isSame(other) && isUnscaled(other),
+      read: partReader(quants, width, (content) => content),
+    };
+  }
+  const { transformed = false } = info;
+  return {
+    serves: isSame,
+    read: partReader(valueAccess(part, width, info, source), width, (bytes, { scale = 1 }) => ({
+      bytes,
+      dtype: info.dtype,
+      scale,
+      transformed,
+    })),
+  };
 }
 
-const holds = (whole: WholeTensor | undefined, part: SourceTensor): whole is WholeTensor =>
-  whole?.name === part.name && whole.transposed === (part.transposed ?? false);
+const isUnscaled = ({ scale = 1 }: SourceTensor): boolean => scale === 1;
 
-async function readWhole(
+/** Reads rows of one tensor, and takes some of those that were read. */
+interface RowAccess<Content> {
+  readonly bytesPerRow: number;
+  /** Whether only all rows can be read. */
+  readonly isWhole: boolean;
+  read(first: number, count: number, signal?: AbortSignal): Promise<Content>;
+  take(all: Content, ranges: readonly RowRange[]): Content;
+}
+
+/** To values. */
+function valueAccess(
   part: SourceTensor,
   width: number,
-  valueBytes: number,
+  { dtype, transposed = false }: TensorInfo,
   source: TensorSource,
-  signal: AbortSignal | undefined,
-): Promise<WholeTensor> {
-  signal?.throwIfAborted();
-  const { name, transposed = false } = part;
-  const stored = await source.read(name, 0, storedRows(part, width) * width * valueBytes, signal);
-  return { name, transposed, bytes: transposed ? transpose(stored, width, valueBytes) : stored };
+): RowAccess<Uint8Array> {
+  const valueBytes = SOURCE_DTYPE_BITS[dtype] / 8;
+  const bytesPerRow = width * valueBytes;
+  // Columns are scattered over the whole tensor.
+  const isWhole = (part.transposed ?? false) !== transposed;
+  return {
+    bytesPerRow,
+    isWhole,
+    read: async (first, count, signal) => {
+      const stored = await source.read(part.name, first * bytesPerRow, (first + count) * bytesPerRow, signal);
+      return isWhole ? transpose(stored, width, valueBytes) : stored;
+    },
+    take: (all, ranges) => takeRows(all, bytesPerRow, ranges, new Uint8Array(countOf(ranges) * bytesPerRow)),
+  };
 }
 
-/** The rows of a tensor that a part takes, in a place of their own. */
-function rangesOf(all: Uint8Array, { ranges }: SourceTensor, rowBytes: number): Uint8Array {
-  if (ranges === undefined) return all;
-  const bytes = new Uint8Array(ranges.reduce((sum, { count }) => sum + count, 0) * rowBytes);
+/** To blocks; undefined where the tensor has none that can be passed on as they are. */
+function quantAccess(
+  part: SourceTensor,
+  dtype: 'q8' | 'q4',
+  width: number,
+  { blocks, transposed = false }: TensorInfo,
+  source: TensorSource,
+): RowAccess<QuantizedRows> | undefined {
+  const isPassed = blocks?.exact.includes(dtype) === true && (part.transposed ?? false) === transposed;
+  if (!isPassed || source.readBlocks === undefined) return undefined;
+  const read = source.readBlocks.bind(source);
+  const [words, scales] = [(width * (dtype === 'q8' ? 8 : 4)) / 32, width / 32];
+  return {
+    bytesPerRow: 4 * words + 2 * scales,
+    isWhole: false,
+    read: (first, count, signal) => read(part.name, dtype, first, count, signal),
+    take: (all, ranges) => ({
+      quants: takeRows(all.quants, words, ranges, new Uint32Array(countOf(ranges) * words)),
+      scales: takeRows(all.scales, scales, ranges, new Uint16Array(countOf(ranges) * scales)),
+    }),
+  };
+}
+
+function partReader<Content>(
+  access: RowAccess<Content>,
+  width: number,
+  toContent: (content: Content, part: SourceTensor) => RowContent,
+): PartReader['read'] {
+  let whole: Content | undefined;
+  return async function* (part, signal) {
+    const all = storedRows(part, width);
+    const { ranges } = part;
+    // Many short ranges cost more to ask for than what lies between them.
+    const isShort = ranges !== undefined && ranges.length > 1 && all * access.bytesPerRow <= BLOCK_BYTES;
+    if (access.isWhole || isShort) {
+      signal?.throwIfAborted();
+      whole ??= await access.read(0, all, signal);
+      const content = ranges === undefined ? whole : access.take(whole, ranges);
+      yield { rows: takenRows(part, width), content: toContent(content, part) };
+      return;
+    }
+    const step = Math.max(1, Math.floor(BLOCK_BYTES / access.bytesPerRow));
+    for (const { first, count } of ranges ?? [{ first: 0, count: all }]) {
+      for (let begin = first; begin < first + count; begin += step) {
+        signal?.throwIfAborted();
+        const rows = Math.min(step, first + count - begin);
+        yield { rows, content: toContent(await access.read(begin, rows, signal), part) };
+      }
+    }
+  };
+}
+
+function takeRows<T extends Uint8Array | Uint16Array | Uint32Array>(
+  all: T,
+  width: number,
+  ranges: readonly RowRange[],
+  taken: T,
+): T {
   let at = 0;
   for (const { first, count } of ranges) {
-    bytes.set(all.subarray(first * rowBytes, (first + count) * rowBytes), at);
-    at += count * rowBytes;
+    taken.set(all.subarray(first * width, (first + count) * width), at);
+    at += count * width;
   }
-  return bytes;
-}
-
-async function* partBlocks(
-  part: SourceTensor,
-  width: number,
-  rowBytes: number,
-  source: TensorSource,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<{ readonly rows: number; readonly bytes: Uint8Array }> {
-  const step = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes));
-  for (const { first, count } of part.ranges ?? [{ first: 0, count: storedRows(part, width) }]) {
-    for (let begin = first; begin < first + count; begin += step) {
-      signal?.throwIfAborted();
-      const rows = Math.min(step, first + count - begin);
-      yield { rows, bytes: await source.read(part.name, begin * rowBytes, (begin + rows) * rowBytes, signal) };
-    }
-  }
+  return taken;
 }
 
 /** A (height, columns) matrix of values of some bytes as (columns, height). */
