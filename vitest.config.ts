@@ -21,6 +21,8 @@ const config: ViteUserConfig = {
   test: {
     // Software GPUs use every core that they find: more workers only make each test slower.
     maxWorkers: 2,
+    // What a test downloads without saying where to stays here.
+    env: { MAMBALAB_CACHE: path('.cache/downloads') },
     projects: [
       {
         extends: true,

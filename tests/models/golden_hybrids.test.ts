@@ -10,5 +10,5 @@ const VARIANTS = ['lfm2', 'olmo_hybrid', 'qwen3_next', 'qwen3_5_moe', 'zamba2'];
 describeGoldens(
   device,
   VARIANTS.map((name) => `variants/${name}`),
-  [],
+  true,
 );

@@ -28,5 +28,5 @@ const VARIANTS = [
 describeGoldens(
   device,
   VARIANTS.map((name) => `variants/${name}`),
-  [],
+  true,
 );

@@ -38,5 +38,5 @@ const VARIANTS = [
 describeGoldens(
   device,
   VARIANTS.map((name) => `variants/${name}`),
-  [],
+  true,
 );

@@ -17,22 +17,32 @@ type Errors = Record<string, Partial<Record<Storage, number>>>;
 const readErrors = (): Errors => JSON.parse(readFileSync(FILE, 'utf8')) as Errors;
 
 /**
+ * Storages that every run tests beside float32: two of each family, by turns, since compiling their pipelines is what
+ * takes the time. MAMBALAB_LONG=1 tests all of each.
+ */
+const TURNS: readonly (readonly Storage[])[] = [
+  ['f16', 'q8'],
+  ['bf16', 'q4'],
+];
+
+/**
  * Declares the tests of tiny checkpoints. What storing matrices in less changes may be twice what was measured.
  *
- * @param storages those that are tested beside float32; all when absent
+ * @param exactOnly whether float32 is all that is tested
  */
-export function describeGoldens(
-  device: Device,
-  names: readonly string[],
-  storages: readonly Storage[] = STORAGES,
-): void {
+export function describeGoldens(device: Device, names: readonly string[], exactOnly = false): void {
   const known = readErrors();
   const measured: Errors = {};
   const measuring = process.env['MAMBALAB_MEASURE'] === '1';
+  const all = measuring || process.env['MAMBALAB_LONG'] === '1';
+  const storages = names.flatMap((name, index) => {
+    const tested = exactOnly ? [] : all ? STORAGES : (TURNS[index % TURNS.length] ?? []);
+    return tested.map((dtype) => ({ name, dtype }));
+  });
   afterAll(() => {
     if (!measuring) return;
-    const all = Object.entries({ ...readErrors(), ...measured }).sort(([a], [b]) => (a < b ? -1 : 1));
-    writeFileSync(FILE, `${JSON.stringify(Object.fromEntries(all), null, 2)}\n`);
+    const errors = Object.entries({ ...readErrors(), ...measured }).sort(([a], [b]) => (a < b ? -1 : 1));
+    writeFileSync(FILE, `${JSON.stringify(Object.fromEntries(errors), null, 2)}\n`);
   });
   describe.each(names)('%s', (name) => {
     it('computes what transformers computes, in any parts, also two at a time', async () => {
@@ -42,13 +52,14 @@ export function describeGoldens(
       await expectSameInParts(model, golden);
       if (golden.inputIds.length > 1) await expectBatchOfTwo(model, golden);
     });
+  });
 
-    it.each(storages)('stays near it with %s weights', async (dtype) => {
-      const golden = await goldenOf(name);
-      using model = await loadGolden(device, name, { dtype });
-      const error = await errorOf(model, golden);
-      measured[name] = { ...measured[name], [dtype]: Number(error.toPrecision(3)) };
-      expect(error).toBeLessThan(measuring ? Infinity : 2 * (known[name]?.[dtype] ?? 0));
-    });
+  if (storages.length === 0) return;
+  it.each(storages)('$name stays near it with $dtype weights', async ({ name, dtype }) => {
+    const golden = await goldenOf(name);
+    using model = await loadGolden(device, name, { dtype });
+    const error = await errorOf(model, golden);
+    measured[name] = { ...measured[name], [dtype]: Number(error.toPrecision(3)) };
+    expect(error).toBeLessThan(measuring ? Infinity : 2 * (known[name]?.[dtype] ?? 0));
   });
 }

@@ -7,6 +7,7 @@ import { openBrowserFolder } from './weights/browser_folder.ts';
 import type { Cache } from './weights/cache.ts';
 import { openHttpFolder } from './weights/http_folder.ts';
 import { isHubId, openHubFolder } from './weights/hub_folder.ts';
+import { openAddress } from './weights/open_address.ts';
 import type { Folder } from './weights/source.ts';
 import type { OpenOptions, RemotePlatform } from './weights/source_options.ts';
 import { remoteOptions } from './weights/source_options.ts';
@@ -16,11 +17,12 @@ import { clearStored, listStored } from './weights/stored_files.ts';
 export * from './surface.ts';
 
 /**
- * Where a model comes from: the id of a model on the Hugging Face hub (`org/name`), a URL of a folder, files that a
- * user chose, or an entry of `@mambalab/checkpoints`. A relative URL of two parts needs a `./` before it or a `/` behind,
- * since it would be read as an id.
+ * Where a model comes from: the id of a model on the Hugging Face hub (`org/name`), a URL of a folder or of a `.gguf`
+ * file, files that a user chose, or an entry of `@mambalab/checkpoints`. A relative URL of two parts needs a `./` before
+ * it, since it would be read as an id.
  */
-export type ModelSource = string | URL | CheckpointEntry | FileList | readonly File[] | FileSystemDirectoryHandle;
+export type ModelSource =
+  string | URL | CheckpointEntry | File | FileList | readonly File[] | FileSystemDirectoryHandle;
 
 const PLATFORM: RemotePlatform = { findCache: findBrowserCache, openCache: openBrowserCache };
 
@@ -47,10 +49,10 @@ export async function openFolder(source: ModelSource, options: OpenOptions = {})
     if (!URL.canParse(source, base)) {
       throw new ArgumentError(
         `'${String(source)}' is neither the id of a model nor a URL.`,
-        "Give an id ('org/name'), the http(s) address of a folder with config.json, files that the user chose, or an entry of @mambalab/checkpoints.",
+        "Give an id ('org/name'), the http(s) address of a folder with config.json or of a .gguf file, files that the user chose, or an entry of @mambalab/checkpoints.",
       );
     }
-    return openHttpFolder(new URL(source, base), await remoteOptions(options, PLATFORM));
+    return openAddress(new URL(source, base), await remoteOptions(options, PLATFORM));
   }
   if (isEntry(source)) return openHttpFolder(source.url, await remoteOptions(options, PLATFORM));
   return openBrowserFolder(source);

@@ -142,6 +142,7 @@ async function build<Source>(
       runtime,
       config: checkpoint.config,
       tokenizer,
+      tokenizerProblem: checkpoint.tokenizerProblem,
       chatTemplate,
       eosTokens: eosTokens.length > 0 ? eosTokens : parsed.spec.eosTokens,
       chatTemperature,

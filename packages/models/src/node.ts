@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { requestDevice } from '@mambalab/kernels/node';
 import type { Model } from './generation/model.ts';
@@ -9,10 +10,11 @@ import type { LoadOptions } from './load_model.ts';
 import { loadFrom } from './load_model.ts';
 import type { Cache } from './weights/cache.ts';
 import type { Hash } from './weights/content_hash.ts';
-import { openHttpFolder } from './weights/http_folder.ts';
+import { ggufFolder, isGgufName } from './weights/gguf.ts';
 import { isHubId, openHubFolder } from './weights/hub_folder.ts';
 import { openNodeCache } from './weights/node_cache.ts';
 import { openNodeFolder } from './weights/node_folder.ts';
+import { openAddress } from './weights/open_address.ts';
 import type { Folder } from './weights/source.ts';
 import type { OpenOptions, RemotePlatform } from './weights/source_options.ts';
 import { remoteOptions } from './weights/source_options.ts';
@@ -22,8 +24,8 @@ import { clearStored, listStored } from './weights/stored_files.ts';
 export * from './surface.ts';
 
 /**
- * Where a model comes from: a path or URL of a folder, the id of a model on the Hugging Face hub (`org/name`), files, or
- * an entry of `@mambalab/checkpoints`. What exists as a path is never taken for an id.
+ * Where a model comes from: a path or URL of a folder or `.gguf` file, the id of a model on the Hugging Face hub
+ * (`org/name`), files, or an entry of `@mambalab/checkpoints`. What exists as a path is never taken for an id.
  */
 export type ModelSource = AnySource;
 
@@ -35,9 +37,9 @@ const PLATFORM: RemotePlatform = {
 };
 
 /**
- * Loads a language model onto the GPU; as in browsers, and folders may also be given by path. The environment variables
- * `HF_ENDPOINT` and `HF_TOKEN` stand for the options `endpoint` and `token`, and `MAMBALAB_CACHE` names the folder of
- * the cache.
+ * Loads a language model onto the GPU; as in browsers, and folders and `.gguf` files may also be given by path. The
+ * environment variables `HF_ENDPOINT` and `HF_TOKEN` stand for the options `endpoint` and `token`, and `MAMBALAB_CACHE`
+ * names the folder of the cache.
  */
 export function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   return loadFrom({ openFolder, requestDevice: () => requestDevice() }, source, options);
@@ -48,14 +50,17 @@ export async function openFolder(source: ModelSource, options: OpenOptions = {})
   const address = typeof source === 'object' && 'url' in source ? source.url : source;
   if (typeof address !== 'string' && !(address instanceof URL)) return await openAnyFolder(address);
   const text = String(address);
-  if (/^https?:/.test(text)) return openHttpFolder(text, await remoteOptions(options, PLATFORM));
-  if (isHubId(text) && !(await exists(text))) {
+  if (/^https?:/.test(text)) return openAddress(new URL(text), await remoteOptions(options, PLATFORM));
+  if (isHubId(text) && !isGgufName(text) && !(await exists(text))) {
     const { HF_ENDPOINT: endpoint, HF_TOKEN: token } = process.env;
     const environment = { ...(endpoint && { endpoint }), ...(token && { token }) };
     const remote = await remoteOptions({ ...environment, ...options }, PLATFORM);
     return openHubFolder(text, { ...remote, note: 'there is no folder of that name either' });
   }
-  return await openNodeFolder(text.startsWith('file:') ? fileURLToPath(text) : text);
+  const path = text.startsWith('file:') ? fileURLToPath(text) : text;
+  return isGgufName(path)
+    ? ggufFolder(await openNodeFolder(dirname(path)), basename(path))
+    : await openNodeFolder(path);
 }
 
 async function exists(path: string): Promise<boolean> {

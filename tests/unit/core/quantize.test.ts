@@ -2,6 +2,7 @@ import {
   ArgumentError,
   fromHalfBits,
   packMatrix,
+  packQuants,
   quantizeRows,
   ShapeError,
   storagePlanes,
@@ -43,6 +44,17 @@ describe.each(DTYPES)('%s', (dtype) => {
       const whole = unpackMatrix({ ...packed, shape: [rows, packed.rowStride ?? 0] });
       expect(whole.filter((value, i) => i % (packed.rowStride ?? 1) >= width && value !== 0)).toHaveLength(0);
     }
+  });
+
+  it('packs quants as it packs values of scale 1', () => {
+    const random = new Random(4);
+    // The largest value makes the scale, which is then 1.
+    const [least, most] = dtype === 'q8' ? [-127, 127] : [-8, 7];
+    const quants = Int8Array.from({ length: 96 }, (_, i) => (i % 32 === 0 ? least : random.integer(least, most)));
+    const { quants: expected, scales } = quantizeRows(quants, 96, dtype);
+    expect([...scales].map(fromHalfBits)).toEqual([1, 1, 1]);
+    expect(packQuants(quants, dtype)).toEqual(expected);
+    expect(() => packQuants(quants.subarray(1), dtype)).toThrow(ShapeError);
   });
 
   it('is within half a scale of every value, or a scale and a half beyond the last quant of q4', () => {

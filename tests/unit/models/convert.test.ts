@@ -84,6 +84,28 @@ describe('convert', () => {
     await expectSameTensors(await open(target), await open(variant));
   });
 
+  it('writes what a GGUF file holds into the files of a folder', async () => {
+    await convert(fixturePath('gguf/llama-q8_0.gguf'), target, flags);
+    expect((await readdir(target)).sort()).toEqual([
+      'config.json',
+      'model.safetensors',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]);
+    const { config, tokenizerConfig, source } = await open(target);
+    expect(parseConfig(config).spec).toEqual({
+      ...parseConfig((await open(fixturePath('models/llama'))).config).spec,
+      eosTokens: [2],
+    });
+    expect(tokenizerConfig).toMatchObject({ bos_token: '<s>', eos_token: '</s>' });
+    expect(source.tensors.get('model.layers.0.self_attn.q_proj.weight')).toMatchObject({
+      dtype: 'F32',
+      shape: [32, 32],
+    });
+    await source.dispose();
+    expect(out).toMatch(/30 tensors, [\d.]+ KiB as F32, in one file/);
+  });
+
   it('copies configurations and tokenizers, and nothing else', async () => {
     const from = join(folder, 'in');
     await cp(mamba2, from, { recursive: true });

@@ -33,9 +33,9 @@ it.each(['mamba', 'falcon_mamba', 'falcon_h1', ...FAMILIES, ...VARIANTS.map((nam
       const taken = new Map<string, number>();
       for (const { spec } of planWeights(parsed, source, 'f32')) {
         let values = 0;
-        for await (const { source: tensor, bytes } of rowBlocks(spec, source)) {
-          values += bytes.byteLength / 4;
-          taken.set(tensor, (taken.get(tensor) ?? 0) + bytes.byteLength / 4);
+        for await (const { source: tensor, fileBytes } of rowBlocks(spec, 'f32', source)) {
+          values += fileBytes / 4;
+          taken.set(tensor, (taken.get(tensor) ?? 0) + fileBytes / 4);
         }
         expect([spec.name, values]).toEqual([spec.name, count(spec.shape)]);
       }

@@ -42,7 +42,9 @@ const matrixOf = (shape: readonly number[], ...sources: readonly SourceTensor[])
 /** All blocks of a weight: where each lies, and its values. */
 async function blocksOf(spec: WeightSpec, source: TensorSource) {
   const blocks: { row: number; rows: number; source: string; scale: number; values: number[] }[] = [];
-  for await (const { row, rows, bytes, dtype, ...block } of rowBlocks(spec, source)) {
+  for await (const block of rowBlocks(spec, 'f32', source)) {
+    if ('quants' in block) throw new Error('blocks were read');
+    const { row, rows, bytes, dtype } = block;
     const Type = dtype === 'F32' ? Float32Array : dtype === 'F64' ? Float64Array : Uint16Array;
     blocks.push({ row, rows, source: block.source, scale: block.scale, values: [...new Type(bytes.slice().buffer)] });
   }
@@ -151,7 +153,7 @@ describe('rowBlocks', () => {
       reads.length = 0;
       const places: number[][] = [];
       const spec = matrixOf([1, width], { name: 'a', shape, ...(ranges && { ranges }) });
-      for await (const { row, rows: count } of rowBlocks(spec, source)) places.push([row, row + count]);
+      for await (const { row, rows: count } of rowBlocks(spec, 'f32', source)) places.push([row, row + count]);
       expect(places.map(([begin = 0, end = 0]) => end - begin)).toEqual(
         reads.map(([begin = 0, end = 0]) => end - begin),
       );
@@ -188,7 +190,7 @@ describe('rowBlocks', () => {
     const reason = new Error('no longer needed');
     const spec = matrixOf([4, 2], { name: 'a', shape: [2, 2] }, { name: 'b', shape: [2, 2], transposed: true });
     const reading = (async (): Promise<void> => {
-      for await (const { row } of rowBlocks(spec, source, abort.signal)) if (row === 0) abort.abort(reason);
+      for await (const { row } of rowBlocks(spec, 'f32', source, abort.signal)) if (row === 0) abort.abort(reason);
     })();
     await expect(reading).rejects.toBe(reason);
     expect(reads).toEqual(['a 0 16']);

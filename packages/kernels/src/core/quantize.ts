@@ -68,6 +68,32 @@ export function quantizeRows(
   return { quants, scales };
 }
 
+/**
+ * Quants as they are stored, from numbers: q of the format's value, d * q.
+ *
+ * @param quants whole blocks, one after another
+ * @throws ShapeError if they are no whole blocks
+ */
+export function packQuants(quants: Int8Array, dtype: BlockDtype): Uint32Array<ArrayBuffer> {
+  if (quants.length % QUANT_BLOCK !== 0) {
+    throw new ShapeError(`${quants.length} quants are no whole blocks of ${QUANT_BLOCK}.`, 'Pad the rows.');
+  }
+  const { bits, bias } = FORMATS[dtype];
+  const mask = 2 ** bits - 1;
+  const words = wordsPerBlock(dtype);
+  const places = Array.from({ length: QUANT_BLOCK }, (_, index) => placeOf(index, dtype));
+  const wordOf = Uint8Array.from(places, ({ word }) => word);
+  const shiftOf = Uint8Array.from(places, ({ shift }) => shift);
+  const packed = new Uint32Array((quants.length / QUANT_BLOCK) * words);
+  for (let first = 0, block = 0; first < quants.length; first += QUANT_BLOCK, block += words) {
+    for (let i = 0; i < QUANT_BLOCK; i++) {
+      const at = block + (wordOf[i] ?? 0);
+      packed[at] = (packed[at] ?? 0) | ((((quants[first + i] ?? 0) + bias) & mask) << (shiftOf[i] ?? 0));
+    }
+  }
+  return packed;
+}
+
 /** The value that a block's quant stands for, exactly as kernels read it. */
 export function dequantized(
   quants: Uint32Array,

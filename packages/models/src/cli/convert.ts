@@ -6,7 +6,9 @@ import pc from 'picocolors';
 import { openFolder } from '../node.ts';
 import { parseConfig } from '../surface.ts';
 import { toFloat32, toPackedBf16, toPackedF16 } from '../weights/convert.ts';
+import type { Checkpoint } from '../weights/folder.ts';
 import { openCheckpoint } from '../weights/folder.ts';
+import { namedSource } from '../weights/named_source.ts';
 import { isFloat32, planWeights } from '../weights/plan.ts';
 import { layOutSafetensors, planShards, shardIndex, storedBytes } from '../weights/safetensors_write.ts';
 import type { TensorHeader } from '../weights/safetensors_write.ts';
@@ -59,7 +61,9 @@ export async function convert(input: string, output: string, flags: ConvertFlags
   using interruption = onInterrupt();
   const { signal } = interruption;
   const folder = await openFolder(input);
-  const { config, source } = await openCheckpoint(folder, signal);
+  const checkpoint = await openCheckpoint(folder, signal);
+  const { config } = checkpoint;
+  const source = namedSource(checkpoint.source);
   try {
     const tensors = planOutput(config, source, flags.dtype);
     const shards = planShards(tensors, flags.shardSize);
@@ -75,6 +79,9 @@ export async function convert(input: string, output: string, flags: ConvertFlags
       for (const name of await copiedFiles(folder)) {
         const file = await folder.file(name, signal);
         if (file !== undefined) await put(name, readBlocks(await file.size(signal), file.read.bind(file), signal));
+      }
+      for (const [name, value] of broughtFiles(checkpoint)) {
+        if (!files.includes(name)) await put(name, [encode(`${JSON.stringify(value)}\n`)]);
       }
       for (const shard of shards) await put(shard.file, shardBytes(shard.tensors, source, progress, signal));
       if (shards.length > 1) await put('model.safetensors.index.json', [encode(shardIndex(shards))]);
@@ -173,6 +180,15 @@ async function copiedFiles(folder: Folder): Promise<readonly string[]> {
   const listed = (await folder.list?.()) ?? [];
   const models = listed.filter((name) => name.endsWith('.model') && !name.includes('/'));
   return [...new Set<string>([...COPIED, ...models])].sort();
+}
+
+/** Files that a folder would hold, of a checkpoint that has what they say in its weights' file. */
+function broughtFiles(checkpoint: Checkpoint): readonly (readonly [string, unknown])[] {
+  return [
+    ['generation_config.json', checkpoint.generationConfig] as const,
+    ['tokenizer.json', checkpoint.tokenizerJson] as const,
+    ['tokenizer_config.json', checkpoint.tokenizerConfig] as const,
+  ].filter(([, value]) => value !== undefined);
 }
 
 /** config.json. The type that the weights are stored in is said where it changed or nothing was said. */

@@ -25,7 +25,7 @@ export async function inspect(path: string, flags: InspectFlags): Promise<void> 
       contextLength: spec.contextLength ?? null,
       stateBytes: stateBytesOf(spec),
       kvBytesPerToken: cacheBytesPerToken(spec, 'f16'),
-      storedAs: [...new Set([...checkpoint.source.tensors.values()].map(({ dtype }) => dtype))],
+      storedAs: [...new Set([...checkpoint.source.tensors.values()].map(({ dtype, blocks }) => blocks?.kind ?? dtype))],
     };
     if (flags.json === true) {
       process.stdout.write(`${JSON.stringify(facts)}\n`);

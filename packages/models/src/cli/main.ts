@@ -56,7 +56,10 @@ const program = new Command('mambalab')
 program
   .command('generate')
   .description('write a text after a prompt')
-  .argument('<source>', 'id on the Hugging Face hub, folder or URL of a model')
+  .argument(
+    '<source>',
+    'id on the Hugging Face hub, or path or URL of a folder with config.json, *.safetensors and tokenizer.json, or of a .gguf file',
+  )
   .argument('<prompt>', 'the text to continue')
   .option('-n, --max-tokens <count>', 'most tokens to write', wholeNumber, 256)
   .option('-t, --temperature <value>', '0 is greedy', positiveNumber, 0)
@@ -81,8 +84,8 @@ program
 
 program
   .command('convert')
-  .description('write a checkpoint as safetensors: Hugging Face folders, PyTorch .bin files and Megatron checkpoints')
-  .argument('<source>', 'folder or URL of a model')
+  .description('write a checkpoint as safetensors: Hugging Face folders, PyTorch .bin, GGUF and Megatron checkpoints')
+  .argument('<source>', 'path or URL of a model')
   .argument('<folder>', 'folder to make')
   .addOption(
     new Option('--dtype <type>', 'storage of matrices; everything else becomes f32').choices(['f32', 'f16', 'bf16']),
@@ -97,7 +100,7 @@ program
 program
   .command('inspect')
   .description('print what a model is made of, without loading its weights')
-  .argument('<source>', 'id on the Hugging Face hub, folder or URL of a model')
+  .argument('<source>', 'id on the Hugging Face hub, or path or URL of a model')
   .option('--json', 'print one JSON object')
   .option(...REVISION)
   .option(...NO_CACHE)

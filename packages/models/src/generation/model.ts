@@ -1,4 +1,4 @@
-import type { Capabilities } from '@mambalab/kernels';
+import type { Capabilities, MambalabError } from '@mambalab/kernels';
 import { ArgumentError, UnsupportedModelError } from '@mambalab/kernels';
 import { cacheBytesPerToken, stateBytesOf } from '../graph/names.ts';
 import type { ModelSpec } from '../spec/model_spec.ts';
@@ -40,6 +40,8 @@ export interface ModelParts {
   readonly runtime: ModelRuntime;
   readonly config: unknown;
   readonly tokenizer: Tokenizer | undefined;
+  /** Why there is none, where the checkpoint has one that cannot be used. */
+  readonly tokenizerProblem?: MambalabError | undefined;
   readonly chatTemplate: ChatTemplate;
   readonly eosTokens: readonly number[];
   /** Temperature for conversations, from the generation configuration. */
@@ -68,9 +70,11 @@ export class Model {
     this.capabilities = parts.runtime.device.capabilities;
   }
 
-  /** @throws UnsupportedModelError if the checkpoint holds no tokenizer */
+  /** @throws UnsupportedModelError if the checkpoint holds no tokenizer; or what it says is wrong with the one it has */
   get tokenizer(): Tokenizer {
-    if (this.#parts.tokenizer !== undefined) return this.#parts.tokenizer;
+    const { tokenizer, tokenizerProblem } = this.#parts;
+    if (tokenizer !== undefined) return tokenizer;
+    if (tokenizerProblem !== undefined) throw tokenizerProblem;
     throw new UnsupportedModelError(
       'The checkpoint holds no tokenizer.json.',
       'Give prompts as token ids, or put the tokenizer of the model beside its weights.',

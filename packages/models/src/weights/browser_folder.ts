@@ -3,11 +3,12 @@ import { isPlainFileName } from './folder.ts';
 import type { ByteFile, Folder } from './source.ts';
 
 /**
- * A folder that the user gave to a page: the files of an `<input type="file">` (with `multiple` or `webkitdirectory`)
+ * A folder that the user gave to a page: a file, the files of an `<input type="file">` (with `multiple` or `webkitdirectory`)
  * or of a drop, or a directory handle of the File System Access API or of the origin's private file system.
  * For files, names are relative to the picked folder; of a directory handle, too.
  */
-export function openBrowserFolder(source: FileList | readonly File[] | FileSystemDirectoryHandle): Folder {
+export function openBrowserFolder(source: File | FileList | readonly File[] | FileSystemDirectoryHandle): Folder {
+  if (source instanceof File) return folderOfFiles([source]);
   return 'getFileHandle' in source ? folderOfHandle(source) : folderOfFiles(Array.from(source));
 }
 

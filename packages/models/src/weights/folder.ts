@@ -1,4 +1,6 @@
+import type { MambalabError } from '@mambalab/kernels';
 import { WeightFormatError } from '@mambalab/kernels';
+import { openGguf } from './gguf.ts';
 import { parseJson } from './json.ts';
 import { openMegatron } from './megatron.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
@@ -38,6 +40,8 @@ export interface Checkpoint {
   readonly tokenizerConfig: unknown;
   /** The text of `chat_template.jinja`, where there is one; older checkpoints keep theirs in `tokenizerConfig`. */
   readonly chatTemplate: string | undefined;
+  /** Why there is no tokenizer, where the checkpoint has one that cannot be used. */
+  readonly tokenizerProblem?: MambalabError | undefined;
   /** The weights. Disposing it closes the folder. */
   readonly source: TensorSource;
 }
@@ -46,11 +50,12 @@ export interface Checkpoint {
  * Opens a checkpoint folder: reads its JSON files and the headers of its safetensors files
  * (`model.safetensors`, or the files of `model.safetensors.index.json`, or the only `*.safetensors`), or where there
  * are none, of `pytorch_model.bin` or the files of `pytorch_model.bin.index.json`. A folder without these that holds
- * `latest_checkpointed_iteration.txt` is opened as a Megatron checkpoint, which brings its own configuration.
+ * `latest_checkpointed_iteration.txt` is opened as a Megatron checkpoint, which brings its own configuration, and one that
+ * holds a `.gguf` file and no `config.json` as a GGUF checkpoint, which brings its tokenizer as well.
  * If that fails, the folder is disposed.
  *
  * @throws WeightFormatError if `config.json` or the weights are missing, or a file is not what it should be;
- *   UnsupportedModelError for a Megatron checkpoint of a model that is not computed here.
+ *   UnsupportedModelError for a Megatron or GGUF checkpoint of a model that is not computed here.
  */
 export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Promise<Checkpoint> {
   const optionalJson = async (name: string): Promise<unknown> => {
@@ -59,14 +64,23 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
   };
   const model = openModel(folder, signal);
   try {
-    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, { config, source }] = await Promise.all([
+    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, opened] = await Promise.all([
       optionalJson('generation_config.json'),
       optionalJson('tokenizer.json'),
       optionalJson('tokenizer_config.json'),
       folder.readText('chat_template.jinja', signal),
       model,
     ]);
-    return { config, generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, source };
+    return {
+      generationConfig,
+      tokenizerConfig,
+      ...opened,
+      // What stands beside a file counts more than what it brings.
+      ...(generationConfig !== undefined && { generationConfig }),
+      ...(tokenizerJson !== undefined && { tokenizerConfig, tokenizerProblem: undefined }),
+      tokenizerJson: tokenizerJson ?? opened.tokenizerJson,
+      chatTemplate,
+    };
   } catch (error) {
     // Nobody else holds what was opened here; and what is still being opened would escape `dispose`.
     await model.catch(() => undefined);
@@ -75,8 +89,10 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
   }
 }
 
-/** The configuration and the weights, which belong together. */
-async function openModel(folder: Folder, signal?: AbortSignal): Promise<Pick<Checkpoint, 'config' | 'source'>> {
+/** The configuration and the weights, which belong together, and what else their files bring. */
+type OpenModel = Pick<Checkpoint, 'config' | 'source'> & Partial<Checkpoint>;
+
+async function openModel(folder: Folder, signal?: AbortSignal): Promise<OpenModel> {
   const text = await folder.readText('config.json', signal);
   const config = text === undefined ? undefined : parseJson(text, 'config.json');
   const source = text === undefined ? undefined : await findWeights(folder, signal);
@@ -84,9 +100,11 @@ async function openModel(folder: Folder, signal?: AbortSignal): Promise<Pick<Che
   const megatron = await openMegatron(folder, signal);
   if (megatron !== undefined) return megatron;
   if (text !== undefined) throw await noWeights(folder);
+  const gguf = await openGguf(folder, signal);
+  if (gguf !== undefined) return gguf;
   throw new WeightFormatError(
     `There is no config.json in ${folder.label}.`,
-    'Give a folder with config.json, *.safetensors and tokenizer.json.',
+    'Give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file.',
   );
 }
 

@@ -1,13 +1,14 @@
 import type { Dtype } from '@mambalab/kernels';
-import { tensorBytes, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
+import { isQuantized, tensorBytes, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
 import { tablePartName, weightRowStride } from '../graph/names.ts';
 import type { ModelNames, ParsedModel, SourceTensor, WeightSpec } from '../spec/weight_spec.ts';
 import { weightsOf } from '../spec/weight_spec.ts';
 import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
 
 /**
- * Storage of matrices that callers may ask for. `auto` keeps what the checkpoint holds. With `q8` and `q4`, embeddings,
- * head, routers and adapters stay in the plain type that they are stored in.
+ * Storage of matrices that callers may ask for. `auto` keeps what the checkpoint holds; where that is quantized in blocks
+ * of another kind, the nearest format (see docs/architecture.md). With `q8` and `q4`, embeddings, head, routers and
+ * adapters stay as they are with `auto`.
  */
 export type WeightDtype = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
 
@@ -40,10 +41,17 @@ export function planWeights(model: ParsedModel, source: TensorSource, dtype: Wei
     if (isFloat32(spec)) return { spec, dtype: 'f32' };
     const quantized = dtype === 'q8' || dtype === 'q4';
     if (dtype !== 'auto' && !(quantized && spec.exact === true)) return { spec, dtype };
-    // Parts of one matrix that differ in type are widened to what holds them all.
-    const [first = 'f32', ...others] = stored;
-    return { spec, dtype: others.every((other) => other === first) ? first : 'f32' };
+    return { spec, dtype: widest(stored) };
   });
+}
+
+/** What parts of one matrix that differ in type are widened to: what holds them all, or of blocks all but exactly. */
+function widest(stored: readonly Dtype[]): Dtype {
+  const all = new Set(stored);
+  const [first = 'f32'] = all;
+  if (all.size <= 1) return first;
+  if ([...all].every(isQuantized)) return 'q8';
+  return [...all].every((dtype) => dtype === 'f16' || isQuantized(dtype)) ? 'f16' : 'f32';
 }
 
 /** What a checkpoint calls the tensors that a family names. */
@@ -114,7 +122,7 @@ export function weightBytes(spec: WeightSpec, dtype: Dtype): number {
 }
 
 function storedDtype(info: TensorInfo | undefined): Dtype {
-  const dtype = info === undefined ? undefined : FLOATS[info.dtype];
+  const dtype = info?.blocks?.nearest ?? (info && FLOATS[info.dtype]);
   if (info === undefined || dtype === undefined) {
     throw new UnsupportedModelError(
       `The tensor '${info?.name ?? ''}' is stored as ${info?.dtype ?? 'nothing'}; weights must be floating-point numbers.`,

@@ -4,27 +4,28 @@ const AHEAD_BYTES = 32 * 2 ** 20;
 const AHEAD_PARTS = 64;
 
 /** A part of a file that is still to be read. */
-export interface Readable {
+export interface Readable<Content> {
+  /** What it takes in memory. */
   readonly byteLength: number;
-  read(signal?: AbortSignal): Promise<Uint8Array>;
+  read(signal?: AbortSignal): Promise<Content>;
 }
 
 /** Reads parts in their order, some of them while the caller still works on an earlier one. */
-export async function* readAhead<Part extends Readable>(
-  parts: readonly Part[],
+export async function* readAhead<Content, Part extends Readable<Content>>(
+  parts: readonly (Part & Readable<Content>)[],
   signal?: AbortSignal,
-): AsyncGenerator<{ readonly part: Part; readonly bytes: Uint8Array }> {
-  const reading: { readonly part: Part; readonly bytes: Promise<Uint8Array> }[] = [];
+): AsyncGenerator<{ readonly part: Part; readonly content: Content }> {
+  const reading: { readonly part: Part; readonly content: Promise<Content> }[] = [];
   let aheadBytes = 0;
   let next = 0;
   const fill = (): void => {
     for (let part = parts[next]; part !== undefined; part = parts[next]) {
       const isRoom = aheadBytes + part.byteLength <= AHEAD_BYTES && reading.length < AHEAD_PARTS;
       if (!isRoom && reading.length > 0) return;
-      const bytes = part.read(signal);
+      const content = part.read(signal);
       // A failure shows when its turn comes.
-      bytes.catch(() => undefined);
-      reading.push({ part, bytes });
+      content.catch(() => undefined);
+      reading.push({ part, content });
       aheadBytes += part.byteLength;
       next += 1;
     }
@@ -34,8 +35,8 @@ export async function* readAhead<Part extends Readable>(
     const { part } = current;
     aheadBytes -= part.byteLength;
     fill();
-    const bytes = await current.bytes;
+    const content = await current.content;
     signal?.throwIfAborted();
-    yield { part, bytes };
+    yield { part, content };
   }
 }

@@ -1,3 +1,5 @@
+import type { BlockDtype, QuantizedRows } from '@mambalab/kernels';
+
 /** Element types of the safetensors format, by the names that stand in its headers. */
 export type SourceDtype =
   | 'BOOL'
@@ -54,6 +56,18 @@ export function isSourceDtype(name: unknown): name is SourceDtype {
   return typeof name === 'string' && Object.hasOwn(SOURCE_DTYPE_BITS, name);
 }
 
+/** What is known of a tensor that lies in its file as blocks of quants and scales. */
+export interface StoredBlocks {
+  /** What its file calls the format. */
+  readonly kind: string;
+  /** Bits of a value in the file, its share of the scales included. */
+  readonly bits: number;
+  /** The block format of the GPU that loses least at a similar size. */
+  readonly nearest: BlockDtype;
+  /** The block formats of the GPU that hold exactly the same numbers: {@link TensorSource.readBlocks} gives them. */
+  readonly exact: readonly BlockDtype[];
+}
+
 /** Where a tensor lies: nothing of its data is in memory. */
 export interface TensorInfo {
   readonly name: string;
@@ -65,6 +79,17 @@ export interface TensorInfo {
   readonly file: string;
   /** Offset in bytes of its first element from the start of that file. */
   readonly byteOffset: number;
+  /** Where it is stored in blocks. Its values can be read as `dtype` all the same; sizes here are those of such values. */
+  readonly blocks?: StoredBlocks;
+  /** What is read is the transpose of a matrix of this shape. */
+  readonly transposed?: boolean;
+  /** The transform that a model asks for was applied when it was stored. */
+  readonly transformed?: boolean;
+}
+
+/** Bits that a value of a tensor takes in its file. */
+export function storedBits({ blocks, dtype }: TensorInfo): number {
+  return blocks?.bits ?? SOURCE_DTYPE_BITS[dtype];
 }
 
 /** Tensors that can be looked up by name and read by byte range. */
@@ -79,6 +104,11 @@ export interface TensorSource {
    * WeightFormatError if the file ends too early; `signal.reason` if aborted.
    */
   read(name: string, start?: number, end?: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /**
+   * Whole rows of a tensor in one of the formats of its `blocks.exact`, as the GPU stores them; there where a tensor has
+   * `blocks`. Rows are made of the last dimension.
+   */
+  readBlocks?(name: string, dtype: BlockDtype, row: number, rows: number, signal?: AbortSignal): Promise<QuantizedRows>;
   /** Closes the files. Reading afterwards fails. */
   dispose(): Promise<void>;
 }

@@ -5,8 +5,8 @@ import type { WeightSpec } from '../spec/weight_spec.ts';
 import { countNonFinite, packBf16, packF16, toFloat32, toPackedBf16, toPackedF16 } from './convert.ts';
 import type { PlannedWeight } from './plan.ts';
 import { readAhead } from './read_ahead.ts';
-import type { PendingRows, RowBlock } from './rows.ts';
-import { pendingRows, rowWidth, sourceBytes } from './rows.ts';
+import type { PendingRows, QuantRows, RowBlock, ValueRows } from './rows.ts';
+import { blockOf, pendingRows, rowWidth, sourceBytes } from './rows.ts';
 import type { TensorSource } from './source.ts';
 
 /** Bytes handed to the GPU's queue before waiting for it, since the queue keeps copies until they are done. */
@@ -49,20 +49,20 @@ export async function uploadWeights(
     return writerFor(device, spec, tensor);
   };
   const parts = plan.flatMap((planned) => {
-    const rows = pendingRows(planned.spec, source);
+    const rows = pendingRows(planned.spec, planned.dtype, source);
     const weight: WeightInMaking = { ...planned, blocks: rows.length, writer: undefined };
     return rows.map((block) => ({ ...block, weight }));
   });
   let loaded = 0;
   let inFlight = 0;
   try {
-    for await (const { part, bytes } of readAhead(parts.sort(byPlace), options.signal)) {
+    for await (const { part, content } of readAhead(parts.sort(byPlace), options.signal)) {
       const { weight } = part;
       weight.writer ??= await begin(weight);
-      inFlight += weight.writer.write({ ...part, bytes });
+      inFlight += weight.writer.write(blockOf(part, content));
       weight.blocks -= 1;
       if (weight.blocks === 0) weight.writer.end();
-      loaded += bytes.byteLength;
+      loaded += part.fileBytes;
       options.onBytes?.(loaded, part.file);
       if (inFlight > IN_FLIGHT_BYTES) {
         await device.idle();
@@ -108,6 +108,7 @@ function writerFor(device: UploadDevice, spec: WeightSpec, tensor: Tensor): Weig
   if (dtype === 'q8' || dtype === 'q4') return quantizedWriter(device, spec, tensor, dtype);
   return {
     write: (block) => {
+      if ('quants' in block) throw new RangeError(`Blocks were read for '${spec.name}', which is ${dtype}.`);
       const words = convertBlock(spec, dtype, block);
       // Only matrices have padded rows.
       const stride = spec.kind === 'matrix' ? tensor.rowStride : 1;
@@ -128,9 +129,7 @@ function quantizedWriter(device: UploadDevice, spec: WeightSpec, tensor: Tensor,
   const rowScales = tensor.rowStride / 32;
   return {
     write: (block) => {
-      const values = scaled(toFloat32(block.bytes, block.dtype), block.scale);
-      checkFinite(block, countNonFinite(values));
-      const made = quantized(block, values, rowWidth(spec), dtype);
+      const made = 'quants' in block ? checkedBlocks(block) : quantizeBlock(spec, dtype, block);
       device.write(tensor, made.quants, block.row * rowWords);
       scales.set(made.scales, block.row * rowScales);
       return made.quants.byteLength;
@@ -139,10 +138,19 @@ function quantizedWriter(device: UploadDevice, spec: WeightSpec, tensor: Tensor,
   };
 }
 
-/** @throws IntegrityError for finite values that need a scale beyond f16 */
-function quantized(block: RowBlock, values: Float32Array, width: number, dtype: 'q8' | 'q4'): QuantizedRows {
+/** Blocks as they are stored, which are finite if their scales are. */
+function checkedBlocks(block: QuantRows): QuantRows {
+  const infinite = block.scales.reduce((count, scale) => count + ((scale & 0x7c00) === 0x7c00 ? 1 : 0), 0);
+  checkFinite(block, infinite * 32);
+  return block;
+}
+
+/** @throws IntegrityError for values that are not finite, or need a scale beyond f16 */
+function quantizeBlock(spec: WeightSpec, dtype: 'q8' | 'q4', block: ValueRows): QuantizedRows {
+  const values = scaled(toFloat32(block.bytes, block.dtype), block.scale);
+  checkFinite(block, countNonFinite(values));
   try {
-    return quantizeRows(values, width, dtype);
+    return quantizeRows(values, rowWidth(spec), dtype);
   } catch (cause) {
     if (!(cause instanceof ArgumentError)) throw cause;
     throw new IntegrityError(
@@ -158,7 +166,7 @@ function scaled(values: Float32Array, scale: number): Float32Array {
 }
 
 /** The words of a block as the GPU stores them, rows padded for matrices. */
-function convertBlock(spec: WeightSpec, dtype: Dtype, block: RowBlock): Float32Array | Uint32Array {
+function convertBlock(spec: WeightSpec, dtype: Dtype, block: ValueRows): Float32Array | Uint32Array {
   const { bytes, scale, rows } = block;
   if (dtype === 'f16' || dtype === 'bf16') {
     const [pack, convert] = dtype === 'f16' ? [packF16, toPackedF16] : [packBf16, toPackedBf16];
@@ -174,7 +182,7 @@ function convertBlock(spec: WeightSpec, dtype: Dtype, block: RowBlock): Float32A
     return padRows(new Uint16Array(words.buffer), spec, dtype, rows, Uint16Array);
   }
   let values = scaled(toFloat32(bytes, block.dtype), scale);
-  if (spec.transform === 'negativeExp') values = values.map((value) => -Math.exp(value));
+  if (spec.transform === 'negativeExp' && !block.transformed) values = values.map((value) => -Math.exp(value));
   checkFinite(block, countNonFinite(values));
   return spec.kind === 'matrix' ? padRows(values, spec, dtype, rows, Float32Array) : values;
 }
