@@ -1,5 +1,5 @@
 /** Bytes that are read, or on their way, beyond the part that is worked on. */
-const AHEAD_BYTES = 32 * 2 ** 20;
+const AHEAD_BYTES = 24 * 2 ** 20;
 /** Reads of small parts that are on their way at a time. */
 const AHEAD_PARTS = 64;
 

@@ -12,7 +12,7 @@ export interface DownloadProgress {
 
 const PARALLEL = 4;
 /** Segments that stay in memory after their arrival, since the next read often begins in the last one. */
-const KEPT_SEGMENTS = 3;
+const KEPT_SEGMENTS = 2;
 /** Progress is told whenever this much has arrived. */
 const REPORT_BYTES = 512 * 2 ** 10;
 

@@ -70,7 +70,7 @@ export async function uploadWeights(
       }
     }
     await device.idle();
-    return tensors;
+    return inOrder(plan, tensors);
   } catch (error) {
     for (const tensor of tensors.values()) tensor.dispose();
     throw error;
@@ -82,6 +82,16 @@ interface WeightInMaking extends PlannedWeight {
   /** Blocks that are to come. */
   blocks: number;
   writer: WeightWriter | undefined;
+}
+
+/** The tensors in the order of their plan, which is not that of the files. */
+function inOrder(plan: readonly PlannedWeight[], tensors: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+  const ordered = new Map<string, Tensor>();
+  for (const { spec } of plan) {
+    const tensor = tensors.get(spec.name);
+    if (tensor !== undefined) ordered.set(spec.name, tensor);
+  }
+  return ordered;
 }
 
 /** By file, and within a file from front to back. */
