@@ -12,12 +12,17 @@ const alias = [
   { find: /^@mambalab\/(\w+)\/([\w-]+)$/, replacement: path('packages/$1/src/$2') },
 ];
 
+// Tests that take too long for every day: MAMBALAB_LONG=1 npx vitest run --project long
+const long = { name: 'long', include: ['tests/long/**/*.test.ts'], testTimeout: 600_000, sequence: { groupOrder: 4 } };
+
 const config: ViteUserConfig = {
   cacheDir: '.cache/vite',
   resolve: { alias },
   test: {
     // Software GPUs use every core that they find: more workers only make each test slower.
     maxWorkers: 2,
+    // What a test downloads without saying where to stays here.
+    env: { MAMBALAB_CACHE: path('.cache/downloads') },
     projects: [
       {
         extends: true,
@@ -27,6 +32,7 @@ const config: ViteUserConfig = {
           sequence: { groupOrder: 0 },
         },
       },
+      ...(process.env['MAMBALAB_LONG'] === '1' ? [{ extends: true as const, test: long }] : []),
       {
         extends: true,
         test: {

@@ -22,7 +22,7 @@ describe('stories260k over HTTP', () => {
     performance.clearResourceTimings();
     const phases = new Set<string>();
     using model = await loadModel(STORIES, { device, onProgress: ({ phase }) => phases.add(phase) });
-    expect([...phases]).toEqual(['upload', 'compile']);
+    expect([...phases]).toEqual(['download', 'upload', 'compile']);
     const requests = performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('.safetensors'));
     expect(requests.length).toBeGreaterThan(1);
 

@@ -36,7 +36,7 @@ export class Playground {
       progress.hidden = false;
       try {
         const started = performance.now();
-        const model = await loadModel(source, { signal, onProgress: (now) => showProgress(label, now) });
+        const model = await loadModel(source, { signal, onProgress: progressDisplay(label) });
         this.#model = model;
         loadShipped.hidden = true;
         modelStatus.textContent = `${label} (${describeModel(model)}), loaded in ${formatTime(performance.now() - started)}.`;
@@ -147,12 +147,18 @@ export class Playground {
   }
 }
 
-function showProgress(label: string, { phase, loadedBytes, totalBytes }: LoadProgress): void {
-  if (phase === 'compile') {
-    progress.removeAttribute('value');
-    modelStatus.textContent = `Compiling the shaders of ${label} …`;
-  } else {
+/** Shows how far loading is: of what is downloaded while something is, then of what is on the GPU. */
+function progressDisplay(label: string): (progress: LoadProgress) => void {
+  let isDownloading = false;
+  return ({ phase, loadedBytes, totalBytes }) => {
+    if (phase === 'compile') {
+      progress.removeAttribute('value');
+      modelStatus.textContent = `Compiling the shaders of ${label} …`;
+      return;
+    }
+    if (phase === 'download') isDownloading = loadedBytes < totalBytes;
+    if (phase === 'upload' && isDownloading) return;
     progress.value = loadedBytes / totalBytes;
     modelStatus.textContent = `Loading ${label}: ${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}`;
-  }
+  };
 }

@@ -1,4 +1,4 @@
-import type { Device, ForcedChoices, Tensor } from '@mambalab/kernels';
+import type { Device, ForcedChoices } from '@mambalab/kernels';
 import {
   ArgumentError,
   BASELINE_CAPABILITIES,
@@ -13,6 +13,7 @@ import { ModelRuntime } from './generation/runtime.ts';
 import type { BuildOptions } from './graph/build.ts';
 import { buildDecode, buildPrefill } from './graph/build.ts';
 import type { CacheDtype } from './graph/names.ts';
+import { loadRuntime, MODERATE_PROMPT } from './load_runtime.ts';
 import { ConfigReader } from './spec/config.ts';
 import type { ParsedModel } from './spec/weight_spec.ts';
 import { weightsOf } from './spec/weight_spec.ts';
@@ -24,16 +25,24 @@ import type { PlannedWeight, WeightDtype } from './weights/plan.ts';
 import { isFloat32, planWeights, splitTables } from './weights/plan.ts';
 import { randomWeights } from './weights/random_weights.ts';
 import type { Folder } from './weights/source.ts';
-import { plannedBytes, uploadWeights } from './weights/upload.ts';
+import type { OpenOptions, SourceOptions } from './weights/source_options.ts';
+import { plannedBytes } from './weights/upload.ts';
 
 /** How far loading is. */
 export interface LoadProgress {
-  readonly phase: 'upload' | 'compile';
+  /**
+   * `download`: bytes of all files that are here, told while some come over a network. `upload`: bytes of weights that
+   * are on the GPU; the two go on at the same time. `compile`: all weights are there, shaders may still be compiled.
+   */
+  readonly phase: 'download' | 'upload' | 'compile';
+  /** The file that the last bytes are of. */
+  readonly file?: string;
   readonly loadedBytes: number;
+  /** What `loadedBytes` grows to within its phase. */
   readonly totalBytes: number;
 }
 
-export interface LoadOptions {
+export interface LoadOptions extends SourceOptions {
   /** A GPUDevice of the app, or a Device of `@mambalab/kernels`; requested when absent, and then owned by the model. */
   readonly device?: GPUDevice | Device;
   /** Storage of matrices on the GPU; `auto` keeps what the checkpoint holds. */
@@ -61,7 +70,7 @@ export interface CheckpointEntry {
 
 /** What a platform brings: how to open a source, and how to get a device. */
 export interface LoadPlatform<Source> {
-  openFolder(source: Source): Promise<Folder>;
+  openFolder(source: Source, options: OpenOptions): Promise<Folder>;
   requestDevice(): Promise<Device>;
 }
 
@@ -76,11 +85,15 @@ export async function loadFrom<Source>(
   checkOptions(options);
   const { signal } = options;
   signal?.throwIfAborted();
-  const folder = await platform.openFolder(source);
+  const { onProgress } = options;
+  const folder = await platform.openFolder(source, {
+    ...options,
+    ...(onProgress !== undefined && { onDownload: (progress) => onProgress({ phase: 'download', ...progress }) }),
+  });
   let checkpoint: Checkpoint | undefined;
   try {
     checkpoint = await openCheckpoint(folder, signal);
-    return await build(platform, checkpoint, options);
+    return await build(platform, folder, checkpoint, options);
   } finally {
     await (checkpoint?.source.dispose() ?? folder.dispose());
   }
@@ -88,6 +101,7 @@ export async function loadFrom<Source>(
 
 async function build<Source>(
   platform: LoadPlatform<Source>,
+  folder: Folder,
   checkpoint: Checkpoint,
   options: LoadOptions,
 ): Promise<Model> {
@@ -106,35 +120,26 @@ async function build<Source>(
   const chatTemperature = generation.boolean('do_sample', false) ? generation.number('temperature', 1) : 0;
   const contextLength = contextLengthOf(parsed.spec.contextLength, options.contextLength);
 
+  await folder.beginStreaming?.(options.signal);
+
   const given = options.device;
   const owned = given === undefined ? await platform.requestDevice() : undefined;
   const device = owned ?? (given instanceof KernelsDevice ? given : wrapDevice(given as GPUDevice));
-  let weights: Map<string, Tensor> | undefined;
   let runtime: ModelRuntime | undefined;
   try {
     const fitted = splitTables(plan, largestBinding(device, options.largestBinding));
     const totalBytes = plannedBytes(fitted, checkpoint.source);
-    const report = (phase: LoadProgress['phase'], loadedBytes: number): void =>
-      options.onProgress?.({ phase, loadedBytes, totalBytes });
-    weights = await uploadWeights(device, fitted, checkpoint.source, {
+    const settings = { device, spec: parsed.spec, plan: fitted, cacheDtype, contextLength, force: options.force };
+    runtime = await loadRuntime(settings, checkpoint.source, {
+      folder,
       signal: options.signal,
-      onBytes: (loaded) => report('upload', loaded),
+      warmUp: options.warmUp !== false,
+      onBytes: (loadedBytes, file) => options.onProgress?.({ phase: 'upload', file, loadedBytes, totalBytes }),
+      onUploaded: () => options.onProgress?.({ phase: 'compile', loadedBytes: totalBytes, totalBytes }),
     });
-    const made = new ModelRuntime({
-      device,
-      spec: parsed.spec,
-      weightSpecs: fitted.map(({ spec }) => spec),
-      weights,
-      cacheDtype,
-      contextLength,
-      force: options.force,
-    });
-    runtime = made;
-    report('compile', totalBytes);
-    if (options.warmUp !== false) await compilePlans(made);
     options.signal?.throwIfAborted();
     return new Model({
-      runtime: made,
+      runtime,
       config: checkpoint.config,
       tokenizer,
       tokenizerProblem: checkpoint.tokenizerProblem,
@@ -144,24 +149,10 @@ async function build<Source>(
       onDispose: () => owned?.dispose(),
     });
   } catch (error) {
-    if (runtime === undefined) for (const tensor of weights?.values() ?? []) tensor.dispose();
     runtime?.dispose();
     owned?.dispose();
     throw error;
   }
-}
-
-/** The length whose prefill plan is compiled while loading: what a first prompt usually needs. */
-const MODERATE_PROMPT = 32;
-
-/** Compiles, in parallel, what a first prompt and its answer need. */
-async function compilePlans(runtime: ModelRuntime): Promise<void> {
-  const capacity = runtime.capacityFor(1);
-  await Promise.all([
-    runtime.decodePlan(capacity),
-    runtime.samplePlan(),
-    runtime.prefillPlan(MODERATE_PROMPT, 'last', capacity),
-  ]);
 }
 
 export interface RandomModelOptions {
@@ -191,7 +182,7 @@ export async function createRandomModel(config: unknown, options: RandomModelOpt
   const runtime = new ModelRuntime({
     device,
     spec: parsed.spec,
-    weightSpecs: plan.map(({ spec }) => spec),
+    plan,
     weights: await randomWeights(device, plan, options.seed ?? 0),
     cacheDtype: options.cacheDtype ?? defaultCacheDtype(plan),
     contextLength: contextLengthOf(parsed.spec.contextLength, options.contextLength),

@@ -5,9 +5,11 @@ export {
   ContextLengthError,
   DeviceLostError,
   IntegrityError,
+  NetworkError,
   OutOfMemoryError,
   ShaderError,
   ShapeError,
+  StorageQuotaError,
   UnsupportedModelError,
   WebGPUUnavailableError,
   WeightFormatError,
@@ -18,6 +20,7 @@ export { Generation } from './generation/generation.ts';
 export { Model } from './generation/model.ts';
 export type { LogitsOptions, ModelMemory, Prompt } from './generation/model.ts';
 export { ModelRuntime } from './generation/runtime.ts';
+export type { RuntimeSettings } from './generation/runtime.ts';
 export { Sequence } from './generation/sequence.ts';
 export type { SamplingSettings } from './generation/sequence.ts';
 export { GOLDEN_TOLERANCE, readGolden, verifyModel } from './generation/verify.ts';
@@ -53,8 +56,15 @@ export type { ChatMessage, ChatTemplate } from './text/chat_template.ts';
 export type { Detokenizer } from './text/detokenizer.ts';
 export { createTokenizer } from './text/tokenizer.ts';
 export type { Tokenizer } from './text/tokenizer.ts';
+export type { ByteRange, Cache, CacheValue } from './weights/cache.ts';
 export { openHttpFolder } from './weights/http_folder.ts';
+export { isHubId, openHubFolder } from './weights/hub_folder.ts';
+export type { HubOptions } from './weights/hub_folder.ts';
 export type { PlannedWeight, WeightDtype } from './weights/plan.ts';
 export { randomWeights } from './weights/random_weights.ts';
+export type { RemoteOptions } from './weights/remote_folder.ts';
 export { openSafetensors, writeSafetensors } from './weights/safetensors.ts';
 export type { ByteFile, Folder, TensorInfo, TensorSource } from './weights/source.ts';
+export type { OpenOptions, SourceOptions } from './weights/source_options.ts';
+export type { StoredFile } from './weights/stored_files.ts';
+export type { DownloadProgress } from './weights/traffic.ts';

@@ -136,6 +136,13 @@ describe('errors', () => {
     });
     await expect(thrown).rejects.toThrow(RangeError);
   });
+
+  it('blames an error on the call that made it, also among others at the same time', async () => {
+    const failing = device.guard('Making a buffer', () => device.gpu.createBuffer({ size: 16, usage: 0 }));
+    const fine = device.guard('Nothing', () => 7);
+    await expect(failing).rejects.toThrow(/^Making a buffer/);
+    await expect(fine).resolves.toBe(7);
+  });
 });
 
 describe('values', () => {

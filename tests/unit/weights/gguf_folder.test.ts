@@ -64,15 +64,15 @@ describe('a .gguf address', () => {
     requests.length = 0;
     expect(await described(await openNode(`${address}/a%20b.gguf?key=1`))).toEqual(['llama', 30]);
     expect(new Set(requests)).toEqual(new Set(['/models/a%20b.gguf?key=1']));
-    expect(await described(openFolder(new URL(`${address}/a%20b.gguf`)))).toEqual(['llama', 30]);
+    expect(await described(await openFolder(new URL(`${address}/a%20b.gguf`)))).toEqual(['llama', 30]);
   });
 
   it('of one part is all parts', async () => {
-    expect(await described(openFolder(`${address}/p-00002-of-00002.gguf`))).toEqual(['llama', 30]);
+    expect(await described(await openFolder(`${address}/p-00002-of-00002.gguf`))).toEqual(['llama', 30]);
   });
 
   it('of nothing is an error that names it', async () => {
-    const error: unknown = await described(openFolder(`${address}/c.gguf`)).catch((caught: unknown) => caught);
+    const error: unknown = await described(await openFolder(`${address}/c.gguf`)).catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(WeightFormatError);
     expect(String(error)).toContain(`There is no c.gguf in ${address}/`);
   });
@@ -98,9 +98,9 @@ describe('a .gguf file', () => {
 
   it('that a user chose is opened alone or among others', async () => {
     const file = new File([llama], 'a.gguf');
-    expect(await described(openFolder(file))).toEqual(['llama', 30]);
-    expect(await described(openFolder([file, new File(['x'], 'README.md')]))).toEqual(['llama', 30]);
+    expect(await described(await openFolder(file))).toEqual(['llama', 30]);
+    expect(await described(await openFolder([file, new File(['x'], 'README.md')]))).toEqual(['llama', 30]);
     const both = [...(await parts())].map(([name, bytes]) => new File([bytes], name));
-    expect(await described(openFolder(both))).toEqual(['llama', 30]);
+    expect(await described(await openFolder(both))).toEqual(['llama', 30]);
   });
 });

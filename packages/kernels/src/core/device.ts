@@ -87,7 +87,10 @@ export class Device {
     let result: T;
     let errors: readonly (GPUError | null)[] = [];
     try {
-      result = await body();
+      const made = body();
+      // Scopes are a stack that all calls share. Those of a body that is done at once are popped at once, before another
+      // call pushes its own.
+      result = made instanceof Promise ? await made : made;
     } finally {
       errors = await Promise.all(filters.map(() => this.gpu.popErrorScope()));
     }

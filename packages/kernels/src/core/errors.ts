@@ -8,6 +8,8 @@ export type ErrorCode =
   | 'out-of-memory'
   | 'device-lost'
   | 'integrity'
+  | 'network'
+  | 'storage-quota'
   | 'shader'
   | 'argument';
 
@@ -21,6 +23,8 @@ const NAMES: Readonly<Record<ErrorCode, string>> = {
   'out-of-memory': 'OutOfMemoryError',
   'device-lost': 'DeviceLostError',
   integrity: 'IntegrityError',
+  network: 'NetworkError',
+  'storage-quota': 'StorageQuotaError',
   shader: 'ShaderError',
   argument: 'ArgumentError',
 };
@@ -98,6 +102,20 @@ export class DeviceLostError extends MambalabError {
 export class IntegrityError extends MambalabError {
   constructor(message: string, hint: string, options?: ErrorOptions) {
     super('integrity', message, hint, options);
+  }
+}
+
+/** A server cannot be reached, or is out of order, also after repetitions: what was asked for may work later. */
+export class NetworkError extends MambalabError {
+  constructor(message: string, hint: string, options?: ErrorOptions) {
+    super('network', message, hint, options);
+  }
+}
+
+/** The place where files are kept has no room for more. */
+export class StorageQuotaError extends MambalabError {
+  constructor(message: string, hint: string, options?: ErrorOptions) {
+    super('storage-quota', message, hint, options);
   }
 }
 

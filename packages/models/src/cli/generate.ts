@@ -2,9 +2,11 @@ import pc from 'picocolors';
 import type { GenerationResult, Model, ModelMemory } from '../node.ts';
 import { loadModel } from '../node.ts';
 import type { WeightDtype } from '../surface.ts';
-import { formatBytes, onInterrupt, reportProgress } from './terminal.ts';
+import { sourceOptions } from './source_flags.ts';
+import type { SourceFlags } from './source_flags.ts';
+import { formatBytes, onInterrupt, progressReporter } from './terminal.ts';
 
-export interface GenerateFlags {
+export interface GenerateFlags extends SourceFlags {
   readonly maxTokens: number;
   readonly temperature: number;
   readonly seed?: number;
@@ -22,10 +24,11 @@ export async function generate(source: string, prompt: string, flags: GenerateFl
   const { signal } = interruption;
   const started = performance.now();
   await using model = await loadModel(source, {
+    ...sourceOptions(flags),
     dtype: flags.dtype,
     signal,
     ...(flags.contextLength !== undefined && { contextLength: flags.contextLength }),
-    ...(!silent && { onProgress: reportProgress }),
+    ...(!silent && { onProgress: progressReporter() }),
   });
   const loadMs = performance.now() - started;
   if (!silent) process.stderr.write(`${pc.dim(describe(model, source, loadMs))}\n\n${pc.bold(prompt)}`);

@@ -2,11 +2,17 @@ import { openFolder } from '../node.ts';
 import { cacheBytesPerToken, parameterCount, parseConfig, stateBytesOf } from '../surface.ts';
 import { BLOCK_KINDS, layerPattern } from '../spec/block_kinds.ts';
 import { openCheckpoint } from '../weights/folder.ts';
+import { sourceOptions } from './source_flags.ts';
+import type { SourceFlags } from './source_flags.ts';
 import { formatBytes } from './terminal.ts';
 
+export interface InspectFlags extends SourceFlags {
+  readonly json?: boolean;
+}
+
 /** `mambalab inspect SOURCE`: what a model is made of. */
-export async function inspect(path: string, flags: { readonly json?: boolean }): Promise<void> {
-  const checkpoint = await openCheckpoint(await openFolder(path));
+export async function inspect(path: string, flags: InspectFlags): Promise<void> {
+  const checkpoint = await openCheckpoint(await openFolder(path, sourceOptions(flags)));
   try {
     const parsed = parseConfig(checkpoint.config);
     const { spec } = parsed;

@@ -2,11 +2,14 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import pc from 'picocolors';
 import { MambalabError } from '../surface.ts';
+import { clearCached, listCached } from './cache.ts';
+import type { CacheFlags } from './cache.ts';
 import { convert } from './convert.ts';
 import type { ConvertFlags } from './convert.ts';
 import { generate } from './generate.ts';
 import type { GenerateFlags } from './generate.ts';
 import { inspect } from './inspect.ts';
+import type { InspectFlags } from './inspect.ts';
 import { verify } from './verify.ts';
 import type { VerifyFlags } from './verify.ts';
 
@@ -43,6 +46,9 @@ const dtype = new Option('--dtype <type>', 'storage of matrices on the GPU')
   .choices(['auto', 'f32', 'f16', 'bf16'])
   .default('auto');
 
+const REVISION = ['--revision <name>', 'branch, tag or commit of a model on the hub'] as const;
+const NO_CACHE = ['--no-cache', 'keep nothing of what is downloaded'] as const;
+
 const program = new Command('mambalab')
   .description('Mamba, Mamba-2, Transformer and hybrid language models on WebGPU')
   .showHelpAfterError();
@@ -52,7 +58,7 @@ program
   .description('write a text after a prompt')
   .argument(
     '<source>',
-    'path or URL of a model: a folder with config.json, *.safetensors and tokenizer.json, or a .gguf file',
+    'id on the Hugging Face hub, or path or URL of a folder with config.json, *.safetensors and tokenizer.json, or of a .gguf file',
   )
   .argument('<prompt>', 'the text to continue')
   .option('-n, --max-tokens <count>', 'most tokens to write', wholeNumber, 256)
@@ -62,6 +68,8 @@ program
   .option('--ignore-eos', "go on after the model's end-of-sequence token")
   .option('--json', 'print one JSON object instead of streaming text')
   .option('--quiet', 'print the text alone')
+  .option(...REVISION)
+  .option(...NO_CACHE)
   .addOption(dtype)
   .action((source: string, prompt: string, flags: GenerateFlags) => generate(source, prompt, flags));
 
@@ -92,9 +100,26 @@ program
 program
   .command('inspect')
   .description('print what a model is made of, without loading its weights')
-  .argument('<source>', 'path or URL of a model')
+  .argument('<source>', 'id on the Hugging Face hub, or path or URL of a model')
   .option('--json', 'print one JSON object')
-  .action((source: string, flags: { json?: boolean }) => inspect(source, flags));
+  .option(...REVISION)
+  .option(...NO_CACHE)
+  .action((source: string, flags: InspectFlags) => inspect(source, flags));
+
+const cache = program.command('cache').description('what is kept of models that were downloaded');
+
+cache
+  .command('list')
+  .description('print the files, by model')
+  .option('--json', 'print one JSON object')
+  .action((flags: CacheFlags) => listCached(flags));
+
+cache
+  .command('clear')
+  .description('remove the files of one model, or of all')
+  .argument('[source]', 'id or URL as `cache list` prints it')
+  .option('--json', 'print one JSON object')
+  .action((source: string | undefined, flags: CacheFlags) => clearCached(source, flags));
 
 try {
   await program.parseAsync();

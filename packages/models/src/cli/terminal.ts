@@ -23,10 +23,15 @@ export function onInterrupt(): Disposable & { readonly signal: AbortSignal } {
 }
 
 /** One line that rewrites itself on a terminal; nothing elsewhere, where it would fill a log. */
-export function reportProgress({ phase, loadedBytes, totalBytes }: LoadProgress): void {
-  if (!process.stderr.isTTY) return;
-  const text =
-    phase === 'upload' ? `loading ${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}` : 'compiling shaders';
-  process.stderr.write(`\r\x1b[K${pc.dim(text)}`);
-  if (phase === 'compile') process.stderr.write('\r\x1b[K');
+export function progressReporter(): (progress: LoadProgress) => void {
+  let isDownloading = false;
+  return ({ phase, loadedBytes, totalBytes }) => {
+    if (!process.stderr.isTTY) return;
+    if (phase === 'download') isDownloading = loadedBytes < totalBytes;
+    // What arrives is uploaded at once: one count is enough.
+    if (phase === 'upload' && isDownloading) return;
+    const amount = `${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}`;
+    const text = { download: `downloading ${amount}`, upload: `loading ${amount}`, compile: '' }[phase];
+    process.stderr.write(`\r\x1b[K${pc.dim(text)}`);
+  };
 }

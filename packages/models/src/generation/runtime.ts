@@ -6,7 +6,7 @@ import type { CacheDtype } from '../graph/names.ts';
 import { hasAttention, MAXIMUM_CHUNK, pageRing, pageTable, pageTableName, rotaryTables } from '../graph/names.ts';
 import type { ModelSpec, RotaryScaling, RotarySpec } from '../spec/model_spec.ts';
 import { blocksOf } from '../spec/model_spec.ts';
-import type { WeightSpec } from '../spec/weight_spec.ts';
+import type { PlannedWeight } from '../weights/plan.ts';
 
 /**
  * Prefill plans exist for these largest lengths: each takes the kernels that suit it (matrix-vector forms for a few
@@ -17,7 +17,22 @@ const CHUNK_LIMITS: readonly number[] = [8, 32, 128, MAXIMUM_CHUNK];
 /** Room for this many tokens is made first; it doubles when a sequence outgrows it. */
 const FIRST_CAPACITY = 512;
 
-/** A loaded model without text: weights on the GPU and the plans that run it. */
+export interface RuntimeSettings {
+  readonly device: Device;
+  readonly spec: ModelSpec;
+  /** The weights and how each is stored. */
+  readonly plan: readonly PlannedWeight[];
+  /** The weights themselves; later by {@link ModelRuntime.attachWeights} when absent. */
+  readonly weights?: ReadonlyMap<string, Tensor>;
+  readonly cacheDtype: CacheDtype;
+  readonly contextLength: number;
+  readonly force?: ForcedChoices | undefined;
+}
+
+/**
+ * A loaded model without text: weights on the GPU and the plans that run it. Plans can be compiled before the weights
+ * are there; sequences can not be made.
+ */
 export class ModelRuntime {
   readonly device: Device;
   readonly executor: Executor;
@@ -25,29 +40,21 @@ export class ModelRuntime {
   readonly cacheDtype: CacheDtype;
   /** Tokens that one sequence may hold; Infinity where nothing bounds it. */
   readonly contextLength: number;
-  readonly #weightSpecs: readonly WeightSpec[];
-  readonly #weights: Map<string, Tensor>;
+  readonly #weightPlan: readonly PlannedWeight[];
+  #weights: ReadonlyMap<string, Tensor>;
   readonly #tables: Map<string, Tensor>;
   readonly #pageTables = new Map<string, Tensor>();
   readonly #plans = new Map<string, Promise<Plan>>();
   readonly #force: ForcedChoices | undefined;
 
-  constructor(settings: {
-    readonly device: Device;
-    readonly spec: ModelSpec;
-    readonly weightSpecs: readonly WeightSpec[];
-    readonly weights: Map<string, Tensor>;
-    readonly cacheDtype: CacheDtype;
-    readonly contextLength: number;
-    readonly force?: ForcedChoices | undefined;
-  }) {
+  constructor(settings: RuntimeSettings) {
     this.device = settings.device;
     this.executor = new Executor(settings.device);
     this.spec = settings.spec;
     this.cacheDtype = settings.cacheDtype;
     this.contextLength = settings.contextLength;
-    this.#weightSpecs = settings.weightSpecs;
-    this.#weights = settings.weights;
+    this.#weightPlan = settings.plan;
+    this.#weights = settings.weights ?? new Map();
     this.#force = settings.force;
     this.#tables = new Map(
       [...rotaryTables(settings.spec)].map(([name, rotary]) => {
@@ -60,6 +67,11 @@ export class ModelRuntime {
         return [name, settings.device.upload(name, { data, dtype: 'f32', shape: [data.length] })];
       }),
     );
+  }
+
+  /** Hands over the weights, which `dispose` then frees. */
+  attachWeights(weights: ReadonlyMap<string, Tensor>): void {
+    this.#weights = weights;
   }
 
   /** Tensors that every plan binds: weights and tables. */
@@ -131,10 +143,11 @@ export class ModelRuntime {
   ): Promise<Plan> {
     const cached = this.#plans.get(key);
     if (cached !== undefined) return cached;
+    const dtypes = new Map(this.#weightPlan.map(({ spec: { name }, dtype }) => [name, dtype]));
     const options: BuildOptions = {
       spec: this.spec,
-      weights: this.#weightSpecs,
-      matrixDtype: (name): Dtype => this.#weights.get(name)?.dtype ?? 'f32',
+      weights: this.#weightPlan.map((weight) => weight.spec),
+      matrixDtype: (name): Dtype => dtypes.get(name) ?? 'f32',
       batch,
       capacity,
       cacheDtype: this.cacheDtype,

@@ -41,12 +41,12 @@ export function toFloat32(bytes: Uint8Array, dtype: SourceDtype): Float32Array {
   }
 }
 
-/** Stored elements as packed f16. F16 is only copied; everything else goes through float32 (see {@link packF16}). */
+/** Stored elements as packed f16. F16 stays as it is, and may share memory with `bytes`; everything else goes through float32 (see {@link packF16}). */
 export function toPackedF16(bytes: Uint8Array, dtype: SourceDtype): PackedWords {
   return dtype === 'F16' ? copyHalves(bytes, dtype) : packF16(toFloat32(bytes, dtype));
 }
 
-/** Stored elements as packed bf16. BF16 is only copied; everything else goes through float32 (see {@link packBf16}). */
+/** Stored elements as packed bf16. BF16 stays as it is, and may share memory with `bytes`; everything else goes through float32 (see {@link packBf16}). */
 export function toPackedBf16(bytes: Uint8Array, dtype: SourceDtype): PackedWords {
   return dtype === 'BF16' ? copyHalves(bytes, dtype) : packBf16(toFloat32(bytes, dtype));
 }
@@ -93,7 +93,12 @@ function halvesToFloat32(source: Uint16Array, convert: (half: number) => number)
 
 function copyHalves(bytes: Uint8Array, dtype: SourceDtype): PackedWords {
   checkWhole(bytes, dtype);
-  const words = new Uint32Array(Math.ceil(bytes.byteLength / 4));
+  const { buffer, byteLength } = bytes;
+  // Gigabytes pass here: what fills its buffer is words already.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength && byteLength % 4 === 0) {
+    return { words: new Uint32Array(buffer), overflows: 0 };
+  }
+  const words = new Uint32Array(Math.ceil(byteLength / 4));
   new Uint8Array(words.buffer).set(bytes);
   return { words, overflows: 0 };
 }

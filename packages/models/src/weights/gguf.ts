@@ -44,10 +44,12 @@ export const isGgufName = (name: string): boolean => name.endsWith(ENDING);
 export function ggufFolder(folder: Folder, name: string): Folder {
   const names = partNames(name);
   return {
-    ...folder,
+    label: folder.label,
     list: () => Promise.resolve(names),
     file: async (asked, signal) => (names.includes(asked) ? await folder.file(asked, signal) : undefined),
     readText: () => Promise.resolve(undefined),
+    beginStreaming: async (signal) => await folder.beginStreaming?.(signal),
+    endStreaming: async (signal) => await folder.endStreaming?.(signal),
     dispose: () => folder.dispose(),
   };
 }

@@ -47,6 +47,17 @@ export function sourceBytes(spec: WeightSpec, source: TensorSource): number {
   }, 0);
 }
 
+/** Rows that are still to be read. */
+export interface PendingRows extends RowPlace {
+  /** The file that holds them. */
+  readonly file: string;
+  /** Where in the file they begin, or what must be read for them. */
+  readonly byteOffset: number;
+  /** What they take in memory. */
+  readonly byteLength: number;
+  read(signal?: AbortSignal): Promise<RowContent>;
+}
+
 /**
  * Reads the rows of a weight in their order, in blocks of about 16 MiB.
  *
@@ -58,19 +69,42 @@ export async function* rowBlocks(
   source: TensorSource,
   signal?: AbortSignal,
 ): AsyncGenerator<RowBlock> {
+  for (const pending of pendingRows(spec, dtype, source)) {
+    signal?.throwIfAborted();
+    yield blockOf(pending, await pending.read(signal));
+  }
+}
+
+/** As {@link rowBlocks}, without reading any. */
+export function pendingRows(spec: WeightSpec, dtype: Dtype, source: TensorSource): PendingRows[] {
   const width = rowWidth(spec);
+  const pending: PendingRows[] = [];
   let reader: PartReader | undefined;
   let row = 0;
   for (const part of spec.sources) {
     const info = source.tensors.get(part.name);
     if (info === undefined) throw new RangeError(`The plan names the tensor '${part.name}', which the source lacks.`);
+    const fileRowBytes = (width * storedBits(info)) / 8;
     // Parts that are stored by turns follow each other in one tensor, which is then read once.
     if (reader?.serves(part) !== true) reader = readerOf(part, dtype, width, info, source);
-    for await (const { rows, content } of reader.read(part, signal)) {
-      yield { source: part.name, row, rows, fileBytes: (rows * width * storedBits(info)) / 8, ...content };
-      row += rows;
+    for (const { first, ...rows } of reader.plan(part)) {
+      pending.push({
+        source: part.name,
+        row,
+        fileBytes: rows.rows * fileRowBytes,
+        file: info.file,
+        byteOffset: info.byteOffset + first * fileRowBytes,
+        ...rows,
+      });
+      row += rows.rows;
     }
   }
+  return pending;
+}
+
+/** Rows that were read. */
+export function blockOf({ source, row, rows, fileBytes }: RowPlace, content: RowContent): RowBlock {
+  return { source, row, rows, fileBytes, ...content };
 }
 
 const storedRows = ({ shape }: SourceTensor, width: number): number =>
@@ -82,15 +116,18 @@ function takenRows(part: SourceTensor, width: number): number {
 
 const countOf = (ranges: readonly RowRange[]): number => ranges.reduce((sum, { count }) => sum + count, 0);
 
-type RowContent = Omit<ValueRows, keyof RowPlace> | QuantizedRows;
+/** What rows are made of, wherever they belong. */
+export type RowContent = Omit<ValueRows, keyof RowPlace> | QuantizedRows;
+
+interface PartRows extends Pick<PendingRows, 'byteLength' | 'read' | 'rows'> {
+  /** The row of the tensor that they begin with, or 0 where it is read whole. */
+  readonly first: number;
+}
 
 /** Reads parts of one tensor. */
 interface PartReader {
   serves(part: SourceTensor): boolean;
-  read(
-    part: SourceTensor,
-    signal?: AbortSignal,
-  ): AsyncGenerator<{ readonly rows: number; readonly content: RowContent }>;
+  plan(part: SourceTensor): PartRows[];
 }
 
 function readerOf(part: SourceTensor, dtype: Dtype, width: number, info: TensorInfo, source: TensorSource): PartReader {
@@ -100,13 +137,13 @@ function readerOf(part: SourceTensor, dtype: Dtype, width: number, info: TensorI
   if (quants !== undefined) {
     return {
       serves: (other) => isSame(other) && isUnscaled(other),
-      read: partReader(quants, width, (content) => content),
+      plan: partReader(quants, width, (content) => content),
     };
   }
   const { transformed = false } = info;
   return {
     serves: isSame,
-    read: partReader(valueAccess(part, width, info, source), width, (bytes, { scale = 1 }) => ({
+    plan: partReader(valueAccess(part, width, info, source), width, (bytes, { scale = 1 }) => ({
       bytes,
       dtype: info.dtype,
       scale,
@@ -175,28 +212,38 @@ function partReader<Content>(
   access: RowAccess<Content>,
   width: number,
   toContent: (content: Content, part: SourceTensor) => RowContent,
-): PartReader['read'] {
-  let whole: Content | undefined;
-  return async function* (part, signal) {
+): PartReader['plan'] {
+  let whole: Promise<Content> | undefined;
+  /** Parts that are still to take rows of it. */
+  let takers = 0;
+  const readPart = async (part: SourceTensor, signal: AbortSignal | undefined): Promise<RowContent> => {
+    whole ??= access.read(0, storedRows(part, width), signal);
+    const content = await whole;
+    takers -= 1;
+    if (takers === 0) whole = undefined;
+    return toContent(part.ranges === undefined ? content : access.take(content, part.ranges), part);
+  };
+  return (part) => {
     const all = storedRows(part, width);
     const { ranges } = part;
     // Many short ranges cost more to ask for than what lies between them.
     const isShort = ranges !== undefined && ranges.length > 1 && all * access.bytesPerRow <= BLOCK_BYTES;
     if (access.isWhole || isShort) {
-      signal?.throwIfAborted();
-      whole ??= await access.read(0, all, signal);
-      const content = ranges === undefined ? whole : access.take(whole, ranges);
-      yield { rows: takenRows(part, width), content: toContent(content, part) };
-      return;
+      takers += 1;
+      const rows = takenRows(part, width);
+      return [{ first: 0, rows, byteLength: rows * access.bytesPerRow, read: (signal) => readPart(part, signal) }];
     }
     const step = Math.max(1, Math.floor(BLOCK_BYTES / access.bytesPerRow));
+    const blocks: PartRows[] = [];
     for (const { first, count } of ranges ?? [{ first: 0, count: all }]) {
       for (let begin = first; begin < first + count; begin += step) {
-        signal?.throwIfAborted();
         const rows = Math.min(step, first + count - begin);
-        yield { rows, content: toContent(await access.read(begin, rows, signal), part) };
+        const read = async (signal?: AbortSignal): Promise<RowContent> =>
+          toContent(await access.read(begin, rows, signal), part);
+        blocks.push({ first: begin, rows, byteLength: rows * access.bytesPerRow, read });
       }
     }
+    return blocks;
   };
 }
 

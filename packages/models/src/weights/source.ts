@@ -137,6 +137,19 @@ export interface Folder {
   file(name: string, signal?: AbortSignal): Promise<ByteFile | undefined>;
   /** The whole file as UTF-8 text, or undefined where there is none. */
   readText(name: string, signal?: AbortSignal): Promise<string | undefined>;
-  /** Closes what is open. */
+  /**
+   * Says that most bytes of the files that were opened will be read now, in their order. A place behind a network then
+   * fetches large parts, which several reads share.
+   *
+   * @throws StorageQuotaError if they are to be kept, and there is no room
+   */
+  beginStreaming?(signal?: AbortSignal): Promise<void>;
+  /**
+   * Says that all is read. What is kept for later is completed and checked.
+   *
+   * @throws IntegrityError if the content of a file is not what its server names
+   */
+  endStreaming?(signal?: AbortSignal): Promise<void>;
+  /** Closes what is open. What is on its way ends first. */
   dispose(): Promise<void>;
 }

@@ -4,17 +4,21 @@ import { weightRowStride } from '../graph/names.ts';
 import type { WeightSpec } from '../spec/weight_spec.ts';
 import { countNonFinite, packBf16, packF16, toFloat32, toPackedBf16, toPackedF16 } from './convert.ts';
 import type { PlannedWeight } from './plan.ts';
-import type { QuantRows, RowBlock, ValueRows } from './rows.ts';
-import { rowBlocks, rowWidth, sourceBytes } from './rows.ts';
+import { readAhead } from './read_ahead.ts';
+import type { PendingRows, QuantRows, RowBlock, ValueRows } from './rows.ts';
+import { blockOf, pendingRows, rowWidth, sourceBytes } from './rows.ts';
 import type { TensorSource } from './source.ts';
 
 /** Bytes handed to the GPU's queue before waiting for it, since the queue keeps copies until they are done. */
 const IN_FLIGHT_BYTES = 128 * 2 ** 20;
 
+/** What uploading needs of a device. */
+export type UploadDevice = Pick<Device, 'createTensor' | 'guard' | 'idle' | 'write'>;
+
 export interface UploadOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Called with the bytes read so far. */
-  readonly onBytes?: ((loaded: number) => void) | undefined;
+  /** Called with the bytes that are uploaded so far, and the file of the last ones. */
+  readonly onBytes?: ((loaded: number, file: string) => void) | undefined;
 }
 
 /** Bytes of the checkpoint that the plan reads. */
@@ -23,50 +27,81 @@ export function plannedBytes(plan: readonly PlannedWeight[], source: TensorSourc
 }
 
 /**
- * Streams weights from a checkpoint to the GPU, block by block: read, convert, transform, quantize, write.
- * On any failure the tensors made so far are freed.
+ * Streams weights from a checkpoint to the GPU, block by block in the order of its files: read, convert, transform,
+ * quantize, write. The next blocks are read meanwhile. On any failure the tensors made so far are freed.
  *
  * @throws IntegrityError if a weight is not finite, or too large for what it is stored in
  */
 export async function uploadWeights(
-  device: Device,
+  device: UploadDevice,
   plan: readonly PlannedWeight[],
   source: TensorSource,
   options: UploadOptions = {},
 ): Promise<Map<string, Tensor>> {
   const tensors = new Map<string, Tensor>();
+  const begin = async ({ spec, dtype }: PlannedWeight): Promise<WeightWriter> => {
+    const tensor = await device.guard(`Allocating ${spec.name}`, () => {
+      const made = createWeight(device, spec, dtype);
+      // Known before the allocation is: a refused buffer is freed with the others.
+      tensors.set(spec.name, made);
+      return made;
+    });
+    return writerFor(device, spec, tensor);
+  };
+  const parts = plan.flatMap((planned) => {
+    const rows = pendingRows(planned.spec, planned.dtype, source);
+    const weight: WeightInMaking = { ...planned, blocks: rows.length, writer: undefined };
+    return rows.map((block) => ({ ...block, weight }));
+  });
   let loaded = 0;
   let inFlight = 0;
   try {
-    for (const { spec, dtype } of plan) {
-      const tensor = await device.guard(`Allocating ${spec.name}`, () => {
-        const made = createWeight(device, spec, dtype);
-        // Known before the allocation is: a refused buffer is freed with the others.
-        tensors.set(spec.name, made);
-        return made;
-      });
-      const writer = writerFor(device, spec, tensor);
-      for await (const block of rowBlocks(spec, dtype, source, options.signal)) {
-        inFlight += writer.write(block);
-        loaded += block.fileBytes;
-        options.onBytes?.(loaded);
-        if (inFlight > IN_FLIGHT_BYTES) {
-          await device.idle();
-          inFlight = 0;
-        }
+    for await (const { part, content } of readAhead(parts.sort(byPlace), options.signal)) {
+      const { weight } = part;
+      weight.writer ??= await begin(weight);
+      inFlight += weight.writer.write(blockOf(part, content));
+      weight.blocks -= 1;
+      if (weight.blocks === 0) weight.writer.end();
+      loaded += part.fileBytes;
+      options.onBytes?.(loaded, part.file);
+      if (inFlight > IN_FLIGHT_BYTES) {
+        await device.idle();
+        inFlight = 0;
       }
-      writer.end();
     }
     await device.idle();
-    return tensors;
+    return inOrder(plan, tensors);
   } catch (error) {
     for (const tensor of tensors.values()) tensor.dispose();
     throw error;
   }
 }
 
+/** A weight of which not all blocks are written. */
+interface WeightInMaking extends PlannedWeight {
+  /** Blocks that are to come. */
+  blocks: number;
+  writer: WeightWriter | undefined;
+}
+
+/** The tensors in the order of their plan, which is not that of the files. */
+function inOrder(plan: readonly PlannedWeight[], tensors: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+  const ordered = new Map<string, Tensor>();
+  for (const { spec } of plan) {
+    const tensor = tensors.get(spec.name);
+    if (tensor !== undefined) ordered.set(spec.name, tensor);
+  }
+  return ordered;
+}
+
+/** By file, and within a file from front to back. */
+function byPlace(a: PendingRows, b: PendingRows): number {
+  if (a.file !== b.file) return a.file < b.file ? -1 : 1;
+  return a.byteOffset - b.byteOffset;
+}
+
 /** A tensor for a weight, zeroed: the padding behind each row of a matrix stays zero. */
-export function createWeight(device: Device, spec: WeightSpec, dtype: Dtype): Tensor {
+export function createWeight(device: Pick<Device, 'createTensor'>, spec: WeightSpec, dtype: Dtype): Tensor {
   const stride = spec.kind === 'matrix' ? weightRowStride(dtype, spec.shape) : undefined;
   return device.createTensor(`weights/${spec.name}`, dtype, spec.shape, stride);
 }
@@ -78,7 +113,7 @@ interface WeightWriter {
   end(): void;
 }
 
-function writerFor(device: Device, spec: WeightSpec, tensor: Tensor): WeightWriter {
+function writerFor(device: UploadDevice, spec: WeightSpec, tensor: Tensor): WeightWriter {
   const { dtype } = tensor;
   if (dtype === 'q8' || dtype === 'q4') return quantizedWriter(device, spec, tensor, dtype);
   return {
@@ -95,7 +130,7 @@ function writerFor(device: Device, spec: WeightSpec, tensor: Tensor): WeightWrit
 }
 
 /** Quants go to the GPU block by block. Scales, two a word, are few and follow at the end. */
-function quantizedWriter(device: Device, spec: WeightSpec, tensor: Tensor, dtype: 'q8' | 'q4'): WeightWriter {
+function quantizedWriter(device: UploadDevice, spec: WeightSpec, tensor: Tensor, dtype: 'q8' | 'q4'): WeightWriter {
   const rows = tensor.shape.slice(0, -1).reduce((product, size) => product * size, 1);
   const [quantPlane, scalePlane] = storagePlanes(dtype, rows, tensor.rowStride);
   const rowWords = (quantPlane?.byteLength ?? 0) / 4 / rows;
