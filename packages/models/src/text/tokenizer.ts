@@ -4,6 +4,7 @@ import { cleanUpStage } from './clean_up.ts';
 import { createDecodeStages } from './decoder.ts';
 import { createDetokenizer } from './detokenizer.ts';
 import type { Detokenizer } from './detokenizer.ts';
+import { checkTokenizerJson } from './tokenizer_checks.ts';
 import { field, namedToken, prepareTokenizerJson } from './tokenizer_json.ts';
 
 /** Options of {@link Tokenizer.encode}. */
@@ -57,8 +58,9 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
   };
   // An unknown decoder shows here, not at the first token.
   createStages();
-  checkModelType(modelType);
-  const encoder = createEncoder(json);
+  checkTokenizerJson(json);
+  // Decoding is done here, whatever the library makes of a decoder.
+  const encoder = createEncoder({ ...json, decoder: null });
   const all = new Set(addedTokens.filter((token) => token.special).map((token) => token.id));
   const idOf = (name: string): number | undefined => {
     const token = namedToken(tokenizerConfig, name);
@@ -68,8 +70,16 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
   const detokenizer = ({ skipSpecialTokens = false }: DecodeOptions = {}): Detokenizer =>
     createDetokenizer((id) => (skipSpecialTokens && all.has(id) ? undefined : encoder.id_to_token(id)), createStages());
   return {
-    encode: (text, { addSpecialTokens = true } = {}) =>
-      encoder.encode(text, { add_special_tokens: addSpecialTokens }).ids,
+    encode: (text, { addSpecialTokens = true } = {}) => {
+      const { ids, tokens } = encoder.encode(text, { add_special_tokens: addSpecialTokens });
+      // Lists of the library hold undefined for what has no token, whatever their type says.
+      const missing = ids.findIndex((id) => !Number.isInteger(id));
+      if (missing < 0) return ids;
+      throw new UnsupportedModelError(
+        `The tokenizer has no token for '${(tokens[missing] ?? '').slice(0, 80)}', and none for what is unknown.`,
+        'Leave these characters out, or give the prompt as token ids.',
+      );
+    },
     decode: (ids, options) => {
       const stream = detokenizer(options);
       const pieces: string[] = [];
@@ -82,15 +92,6 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
     vocabSize: encoder.get_vocab().size,
     specialIds: { bos: idOf('bos_token'), eos: idOf('eos_token'), pad: idOf('pad_token'), unk: idOf('unk_token'), all },
   };
-}
-
-/** The library takes any other type for a plain table of words, and would encode without a complaint. */
-function checkModelType(type: string | undefined): void {
-  if (type === undefined || type === 'BPE' || type === 'Unigram' || type === 'WordPiece') return;
-  throw new UnsupportedModelError(
-    `tokenizer.json has a model of the type ${type}.`,
-    'Supported are BPE, Unigram and WordPiece.',
-  );
 }
 
 function createEncoder(json: object): HuggingFaceTokenizer {
