@@ -131,7 +131,7 @@ export function mutateValue(original: unknown, random: Random): unknown {
   const root: unknown = structuredClone(original);
   for (let change = random.integer(1, 3); change > 0; change--) {
     const found = place(root, random);
-    if (found === undefined) return pick(random, VALUES);
+    if (found === undefined) return structuredClone(pick(random, VALUES));
     const { owner, key } = found;
     const value: unknown = Reflect.get(owner, key);
     const put = (name: string, next: unknown): void => {
@@ -156,10 +156,10 @@ export function mutateValue(original: unknown, random: Random): unknown {
         break;
       case 4:
       case 5:
-        put(key, typeof value === 'number' ? near(value, random) : pick(random, VALUES));
+        put(key, typeof value === 'number' ? near(value, random) : structuredClone(pick(random, VALUES)));
         break;
       default:
-        put(key, pick(random, VALUES));
+        put(key, structuredClone(pick(random, VALUES)));
     }
   }
   return root;
