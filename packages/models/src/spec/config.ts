@@ -2,9 +2,11 @@ import { UnsupportedModelError } from '@mambalab/kernels';
 
 /** Sizes beyond are no model's, and their products would be no numbers that JavaScript holds exactly. */
 const LARGEST = 2 ** 31 - 1;
-/** What lists are made for: layers, heads, groups, experts. */
-const COUNT = /layer|heads?$|groups|experts$/;
-const MOST = 2 ** 16;
+/** What lists are made for has closer bounds. */
+const COUNTS: readonly (readonly [RegExp, number])[] = [
+  [/layer/, 2 ** 12],
+  [/heads?$|groups|experts$/, 2 ** 16],
+];
 
 /** Reads fields of a configuration with their types; every error names the field, what it holds and what to do. */
 export class ConfigReader {
@@ -45,7 +47,7 @@ export class ConfigReader {
   /** A positive whole number: a size or a count. */
   size(name: string, fallback?: number): number {
     const value = this.raw(name) ?? fallback;
-    const most = COUNT.test(name) ? MOST : LARGEST;
+    const [, most = LARGEST] = COUNTS.find(([pattern]) => pattern.test(name)) ?? [];
     if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= most) return value;
     throw this.#error(name, `a positive whole number up to ${most}`, value);
   }

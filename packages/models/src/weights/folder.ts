@@ -40,6 +40,8 @@ export interface Checkpoint {
   readonly tokenizerConfig: unknown;
   /** The text of `chat_template.jinja`, where there is one; older checkpoints keep theirs in `tokenizerConfig`. */
   readonly chatTemplate: string | undefined;
+  /** `chat_template.json`, where there is one. */
+  readonly chatTemplateJson: unknown;
   /** Why there is no tokenizer, where the checkpoint has one that cannot be used. */
   readonly tokenizerProblem?: MambalabError | undefined;
   /** The weights. Disposing it closes the folder. */
@@ -64,13 +66,15 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
   };
   const model = openModel(folder, signal);
   try {
-    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, opened] = await Promise.all([
-      optionalJson('generation_config.json'),
-      optionalJson('tokenizer.json'),
-      optionalJson('tokenizer_config.json'),
-      folder.readText('chat_template.jinja', signal),
-      model,
-    ]);
+    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, chatTemplateJson, opened] =
+      await Promise.all([
+        optionalJson('generation_config.json'),
+        optionalJson('tokenizer.json'),
+        optionalJson('tokenizer_config.json'),
+        folder.readText('chat_template.jinja', signal),
+        optionalJson('chat_template.json'),
+        model,
+      ]);
     return {
       generationConfig,
       tokenizerConfig,
@@ -80,6 +84,7 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
       ...(tokenizerJson !== undefined && { tokenizerConfig, tokenizerProblem: undefined }),
       tokenizerJson: tokenizerJson ?? opened.tokenizerJson,
       chatTemplate,
+      chatTemplateJson,
     };
   } catch (error) {
     // Nobody else holds what was opened here; and what is still being opened would escape `dispose`.
