@@ -47,9 +47,12 @@ export class ConfigReader {
   /** A positive whole number: a size or a count. */
   size(name: string, fallback?: number): number {
     const value = this.raw(name) ?? fallback;
+    if (typeof value !== 'number' || !Number.isInteger(value) || value <= 0) {
+      throw this.#error(name, 'a positive whole number', value);
+    }
     const [, most = LARGEST] = COUNTS.find(([pattern]) => pattern.test(name)) ?? [];
-    if (typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= most) return value;
-    throw this.#error(name, `a positive whole number up to ${most}`, value);
+    if (value > most) throw this.#error(name, `at most ${most}`, value);
+    return value;
   }
 
   optionalSize(name: string): number | undefined {

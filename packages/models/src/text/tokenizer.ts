@@ -61,6 +61,9 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
   checkTokenizerJson(json);
   // Decoding is done here, whatever the library makes of a decoder.
   const encoder = createEncoder({ ...json, decoder: null });
+  // The library falls back to bytes for BPE alone.
+  const model = field(json, 'model');
+  const hasFallback = modelType === 'Unigram' && field(model, 'byte_fallback') === true;
   const all = new Set(addedTokens.filter((token) => token.special).map((token) => token.id));
   const idOf = (name: string): number | undefined => {
     const token = namedToken(tokenizerConfig, name);
@@ -71,7 +74,8 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
     createDetokenizer((id) => (skipSpecialTokens && all.has(id) ? undefined : encoder.id_to_token(id)), createStages());
   return {
     encode: (text, { addSpecialTokens = true } = {}) => {
-      const { ids, tokens } = encoder.encode(text, { add_special_tokens: addSpecialTokens });
+      const { ids: found, tokens } = encoder.encode(text, { add_special_tokens: addSpecialTokens });
+      const ids = hasFallback ? withBytes(found, tokens, encoder) : found;
       // Lists of the library hold undefined for what has no token, whatever their type says.
       const missing = ids.findIndex((id) => !Number.isInteger(id));
       if (missing < 0) return ids;
@@ -92,6 +96,19 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
     vocabSize: encoder.get_vocab().size,
     specialIds: { bos: idOf('bos_token'), eos: idOf('eos_token'), pad: idOf('pad_token'), unk: idOf('unk_token'), all },
   };
+}
+
+/** The tokens of its bytes for whatever has no token. The library hands it on as text, with the id of the unknown token. */
+function withBytes(ids: readonly number[], tokens: readonly string[], encoder: HuggingFaceTokenizer): number[] {
+  return ids.flatMap((id, index) => {
+    const text = tokens[index] ?? '';
+    if (encoder.token_to_id(text) !== undefined) return [id];
+    const bytes = Array.from(new TextEncoder().encode(text), (byte) => {
+      const hex = byte.toString(16).toUpperCase().padStart(2, '0');
+      return encoder.token_to_id(`<0x${hex}>`);
+    });
+    return bytes.every((byte) => byte !== undefined) ? bytes : [id];
+  });
 }
 
 function createEncoder(json: object): HuggingFaceTokenizer {

@@ -4,6 +4,7 @@ import { openGguf } from './gguf.ts';
 import { parseJson } from './json.ts';
 import { openMegatron } from './megatron.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
+import { openSentencePiece } from './sentencepiece_file.ts';
 import type { ByteFile, Folder, TensorInfo, TensorSource } from './source.ts';
 import { openTorchWeights } from './torch_file.ts';
 
@@ -75,14 +76,17 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
         optionalJson('chat_template.json'),
         model,
       ]);
+    const hasTokenizer = tokenizerJson !== undefined || opened.tokenizerJson !== undefined;
+    const rebuilt = hasTokenizer ? undefined : await openSentencePiece(folder, tokenizerConfig, signal);
     return {
       generationConfig,
       tokenizerConfig,
+      ...rebuilt,
       ...opened,
       // What stands beside a file counts more than what it brings.
       ...(generationConfig !== undefined && { generationConfig }),
       ...(tokenizerJson !== undefined && { tokenizerConfig, tokenizerProblem: undefined }),
-      tokenizerJson: tokenizerJson ?? opened.tokenizerJson,
+      tokenizerJson: tokenizerJson ?? opened.tokenizerJson ?? rebuilt?.tokenizerJson,
       chatTemplate,
       chatTemplateJson,
     };
