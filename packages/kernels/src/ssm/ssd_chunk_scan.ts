@@ -96,7 +96,7 @@ export function ssdChunkScan(
     MATRIX_UNIT_TOKENS,
   );
   const largest = chunkLengthOf(kernel, options.chunkLength, length, matrix ? LARGEST_CHUNK : 128);
-  const design = chooseDesign(recording, options.design, sizes);
+  const design = chooseDesign(recording, options.design, sizes, { states: maximumSize(sequences) * heads, matrix });
   const chunk = design === 'loop' ? Math.min(largest, LOOP_CHUNK) : largest;
 
   // Every packed sequence has chunks of its own, so that up to one chunk each is not full (see ssd_chunk_cumsum).
