@@ -53,7 +53,7 @@ export class LogitComparison {
         // What is impossible adds nothing, whatever the model says of it.
         if (probability > 0) divergence += probability * (logProbability - ((actual[token] ?? NaN) - actualSum));
       }
-      if (Number.isNaN(divergence) || Number.isNaN(actualSum)) {
+      if ([divergence, expectedSum, actualSum].some(Number.isNaN)) {
         throw new IntegrityError(
           `The logits for token ${this.#tokens} of the text are not numbers.`,
           'Check the weights of both models.',
