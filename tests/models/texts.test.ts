@@ -30,27 +30,25 @@ describe('stories260k', () => {
 describe('the shipped models', () => {
   const { stride, models } = readFixture<ShippedGoldens>('models/shipped.json');
 
-  it.each([hybrid, mamba, mamba2, transformer])(
-    '$name writes what transformers writes for its values',
-    async (entry) => {
-      // Software GPUs take their time over the caches of a long context.
-      using model = await loadModel(entry, { device, warmUp: false, contextLength: 128 });
-      const [prose, book] = models[entry.name] ?? [];
-      if (prose === undefined || book === undefined) throw new Error(`there is no golden of ${entry.name}`);
-      // Prose of one model is enough: what others would write anew takes time.
-      for (const { inputIds, logits, largest, greedy } of entry === hybrid ? [book, prose] : [book]) {
-        const computed = await model.logits(inputIds);
-        const error = Math.max(...logits.map((value, index) => Math.abs(value - (computed[index * stride] ?? NaN))));
-        // Blocks are exact here; the f16 KV cache is what differs from float32.
-        expect(error / largest).toBeLessThan(entry === mamba || entry === mamba2 ? 2e-5 : 4e-4);
-        const result = await model.generate(inputIds, { maxTokens: 12, ignoreEos: true }).result;
-        expect(result.tokens).toEqual(greedy.slice(0, 12));
-      }
-      // Two entries are what every one of them can look up.
-      expect(model.tokenizer.decode(book.greedy)).toMatch(/^ 271-8046\n/);
-      expect(model.tokenizer.encode('Once upon a time there was a little princess who')).toEqual(prose.inputIds);
-      // A third of what float16 takes.
-      expect(model.memory().weightsBytes).toBeLessThan(4.1e6);
-    },
-  );
+  // What the other two are made of is in these; a long run tests all.
+  const tested = process.env['MAMBALAB_LONG'] === '1' ? [hybrid, mamba, mamba2, transformer] : [hybrid, mamba];
+
+  it.each(tested)('$name writes what transformers writes for its values', async (entry) => {
+    // Software GPUs take their time over the caches of a long context.
+    using model = await loadModel(entry, { device, warmUp: false, contextLength: 128 });
+    // The prose is what tests/browser writes: each prompt has its own length to compile for.
+    const [prose, book] = models[entry.name] ?? [];
+    if (prose === undefined || book === undefined) throw new Error(`there is no golden of ${entry.name}`);
+    const { inputIds, logits, largest, greedy } = book;
+    const computed = await model.logits(inputIds);
+    const error = Math.max(...logits.map((value, index) => Math.abs(value - (computed[index * stride] ?? NaN))));
+    // Blocks are exact here; the f16 KV cache is what differs from float32.
+    expect(error / largest).toBeLessThan(entry === mamba || entry === mamba2 ? 2e-5 : 4e-4);
+    const result = await model.generate(inputIds, { maxTokens: 12, ignoreEos: true }).result;
+    expect(result.tokens).toEqual(greedy.slice(0, 12));
+    // A book of two entries is what every one of them can look up.
+    expect(result.text).toMatch(/^ 271-8046\n/);
+    // A third of what float16 takes.
+    expect(model.memory().weightsBytes).toBeLessThan(4.1e6);
+  });
 });
