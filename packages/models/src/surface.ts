@@ -54,7 +54,7 @@ export type {
 } from './spec/model_spec.ts';
 export { parameterCount, weightsOf } from './spec/weight_spec.ts';
 export type { ParsedModel, WeightSpec } from './spec/weight_spec.ts';
-export type { ChatMessage, ChatTemplate } from './text/chat_template.ts';
+export type { ChatMessage, ChatTemplate, ChatTemplateOptions } from './text/chat_template.ts';
 export type { Detokenizer } from './text/detokenizer.ts';
 export { createTokenizer } from './text/tokenizer.ts';
 export type { Tokenizer } from './text/tokenizer.ts';

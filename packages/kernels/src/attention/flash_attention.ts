@@ -2,7 +2,7 @@
 import { flashAttentionShader } from '../generated/attention/flash_attention.ts';
 import { flashAttentionMatrixShader } from '../generated/attention/flash_attention_matrix.ts';
 import { requireArgument, requireDtype, requireRank, requireShape, requireStatic } from '../core/checks.ts';
-import { usesMatrixUnits } from '../core/matrix.ts';
+import { MATRIX_UNIT_TOKENS, usesMatrixUnits } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
@@ -204,7 +204,7 @@ function suitsMatrixUnits(recording: Recording, inputs: FlashAttentionInputs, he
   const plain = [pages, starts, bias, gate, slopes, sinks].every((input) => input === undefined);
   if (!plain || k.dtype !== 'f16' || headDim % 16 !== 0) return false;
   const aligned = [k, v].every((tensor) => isMultiple(tensor.offset, 8) && strideOfRows('k', tensor, 2) % 8 === 0);
-  return aligned && usesMatrixUnits(recording, flashAttentionMatrixShader, 'f16', q.shape[1] ?? 1);
+  return aligned && usesMatrixUnits(recording, flashAttentionMatrixShader, 'f16', q.shape[1] ?? 1, MATRIX_UNIT_TOKENS);
 }
 
 /**

@@ -207,24 +207,29 @@ export type MatrixTileShape = { readonly SIDE: 2 | 4 };
 /** Rows of x from which matrix units are worth it: 16 rows with 4096 x 4096 f16 took an H200 67 us, portable 246. */
 const MATRIX_UNIT_ROWS = 9;
 
+/** Tokens of a sequence from which scans and attention are worth it on matrix units. */
+export const MATRIX_UNIT_TOKENS = 32;
+
 /**
  * Whether to record a product with matrix units (f16 operands, f32 sums): where an f16 holds the weights, or nearly (a
  * quant times its scale is rounded by 2^-11 of itself), the device has the units and there are rows enough;
  * `force: { unit }` overrides the last two.
  *
  * @param shader the variant with matrix units
+ * @param least rows that are enough
  */
 export function usesMatrixUnits(
   recording: Recording,
   shader: Pick<Shader, 'requires'>,
   dtype: WeightDtype,
   rows: Size,
+  least: number = MATRIX_UNIT_ROWS,
 ): dtype is 'f16' | 'q8' | 'q4' {
   const forced = recording.force['unit'];
   if (dtype === 'f32' || dtype === 'bf16' || forced === 'portable') return false;
   if (forced === 'matrix') return true;
   const usable = shader.requires.every((need) => hasRequirement(recording.capabilities, need));
-  return usable && maximumSize(rows) >= MATRIX_UNIT_ROWS;
+  return usable && maximumSize(rows) >= least;
 }
 
 /** The tile of matrix units for a product of up to `rows` by `columns` outputs; a gate's columns count too. */

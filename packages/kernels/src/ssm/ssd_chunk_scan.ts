@@ -7,7 +7,7 @@ import {
   requireStatic,
   requireWhole,
 } from '../core/checks.ts';
-import { usesMatrixUnits } from '../core/matrix.ts';
+import { MATRIX_UNIT_TOKENS, usesMatrixUnits } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
@@ -88,7 +88,13 @@ export function ssdChunkScan(
     requireWhole(kernel, 'sequenceIds', sequenceIds);
   }
   const limits = timeLimits(kernel, options);
-  const matrix = usesMatrixUnits(recording, ssdChunkStateMatrixShader, options.operands ?? 'f32', length);
+  const matrix = usesMatrixUnits(
+    recording,
+    ssdChunkStateMatrixShader,
+    options.operands ?? 'f32',
+    length,
+    MATRIX_UNIT_TOKENS,
+  );
   const largest = chunkLengthOf(kernel, options.chunkLength, length, matrix ? LARGEST_CHUNK : 128);
   const design = chooseDesign(recording, options.design, sizes);
   const chunk = design === 'loop' ? Math.min(largest, LOOP_CHUNK) : largest;

@@ -2,7 +2,7 @@ import { ssdChunkHalvesShader } from '../generated/ssm/ssd_chunk_halves.ts';
 import { ssdChunkOutputMatrixShader } from '../generated/ssm/ssd_chunk_output_matrix.ts';
 import { ssdChunkScoresMatrixShader } from '../generated/ssm/ssd_chunk_scores_matrix.ts';
 import { ssdChunkStateMatrixShader } from '../generated/ssm/ssd_chunk_state_matrix.ts';
-import { usesMatrixUnits } from '../core/matrix.ts';
+import { MATRIX_UNIT_TOKENS, usesMatrixUnits } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { ceilDivSize, flatGrid, isMultiple, multiplySize } from '../core/size.ts';
 import { gatePlace, hasSkipElements } from './ssd.ts';
@@ -19,7 +19,7 @@ export function suitsMatrixUnits(recording: Recording, scan: SsdScan): boolean {
   const strided = [xPlace, bPlace, cPlace, gatePlace(scan.inputs.z)].flatMap((place) => Object.values(place));
   const places = [...strided, state.offset, stateStride];
   const suits = !padded && whole && places.every((at) => isMultiple(at, 4));
-  return suits && usesMatrixUnits(recording, ssdChunkStateMatrixShader, operands, length);
+  return suits && usesMatrixUnits(recording, ssdChunkStateMatrixShader, operands, length, MATRIX_UNIT_TOKENS);
 }
 
 const tiles = (size: number, tile: number): number => Math.ceil(size / tile);
