@@ -19,6 +19,8 @@ export type { GeneratedPiece, GenerateOptions, GenerationResult } from './genera
 export { Generation } from './generation/generation.ts';
 export { Model } from './generation/model.ts';
 export type { LogitsOptions, ModelMemory, Prompt } from './generation/model.ts';
+export { LogitComparison, measureQuality, textChunks } from './generation/quality.ts';
+export type { Quality, QualityOptions } from './generation/quality.ts';
 export { ModelRuntime } from './generation/runtime.ts';
 export type { RuntimeSettings } from './generation/runtime.ts';
 export { Sequence } from './generation/sequence.ts';
@@ -61,6 +63,7 @@ export { openHttpFolder } from './weights/http_folder.ts';
 export { isHubId, openHubFolder } from './weights/hub_folder.ts';
 export type { HubOptions } from './weights/hub_folder.ts';
 export type { PlannedWeight, WeightDtype } from './weights/plan.ts';
+export type { Quantization, TensorStorage } from './weights/quantization.ts';
 export { randomWeights } from './weights/random_weights.ts';
 export type { RemoteOptions } from './weights/remote_folder.ts';
 export { openSafetensors, writeSafetensors } from './weights/safetensors.ts';

@@ -1,8 +1,9 @@
 import type { MambalabError } from '@mambalab/kernels';
-import { WeightFormatError } from '@mambalab/kernels';
+import { ArgumentError, WeightFormatError } from '@mambalab/kernels';
 import { openGguf } from './gguf.ts';
 import { parseJson } from './json.ts';
 import { openMegatron } from './megatron.ts';
+import { withQuantized } from './quantized_tensors.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
 import { openSentencePiece } from './sentencepiece_file.ts';
 import type { ByteFile, Folder, TensorInfo, TensorSource } from './source.ts';
@@ -20,7 +21,7 @@ const SAFETENSORS: WeightFormat = {
   single: 'model.safetensors',
   index: 'model.safetensors.index.json',
   ending: '.safetensors',
-  open: openSafetensors,
+  open: async (file, signal) => withQuantized(await openSafetensors(file, signal), file.name),
 };
 const TORCH: WeightFormat = {
   single: 'pytorch_model.bin',
@@ -169,8 +170,7 @@ async function openSingle(
   format: WeightFormat,
   signal?: AbortSignal,
 ): Promise<TensorSource> {
-  const { tensors, read } = await format.open(file, signal);
-  return { tensors, read, dispose: () => folder.dispose() };
+  return { ...(await format.open(file, signal)), dispose: () => folder.dispose() };
 }
 
 async function openIndexed(
@@ -181,7 +181,6 @@ async function openIndexed(
 ): Promise<TensorSource> {
   const weightMap = parseWeightMap(indexText, format);
   const shardNames = [...new Set(weightMap.values())];
-  const files = new Map<string, ByteFile>();
   const shards = new Map<string, TensorSource>();
   await Promise.all(
     shardNames.map(async (name) => {
@@ -192,7 +191,6 @@ async function openIndexed(
           'Download the checkpoint completely.',
         );
       }
-      files.set(name, file);
       shards.set(name, await format.open(file, signal));
     }),
   );
@@ -209,11 +207,15 @@ async function openIndexed(
     // Under the name of the index: a folder may hand out a file under a longer name.
     tensors.set(name, { ...info, file: shardName });
   }
+  const shardOf = (name: string): TensorSource | undefined => shards.get(tensors.get(name)?.file ?? '');
   return {
     tensors,
-    read: async (name, start, end, readSignal) => {
-      const info = tensors.get(name);
-      return await readTensor(info && files.get(info.file), info, name, start, end, readSignal);
+    read: async (name, start, end, readSignal) =>
+      await (shardOf(name)?.read(name, start, end, readSignal) ?? readTensor(undefined, undefined, name)),
+    readBlocks: async (name, dtype, row, rows, readSignal) => {
+      const blocks = shardOf(name)?.readBlocks?.(name, dtype, row, rows, readSignal);
+      if (blocks !== undefined) return await blocks;
+      throw new ArgumentError(`There are no blocks of '${name}'.`, 'Ask only for what `blocks.exact` names.');
     },
     dispose: () => folder.dispose(),
   };
