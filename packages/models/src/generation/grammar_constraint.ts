@@ -1,6 +1,8 @@
 import { ArgumentError } from '@mambalab/kernels';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { ResponseFormat, TokenConstraint } from './constraint.ts';
+import type { Spelling } from './token_bytes.ts';
+import { ByteRules } from './token_bytes.ts';
 
 /** What is used of XGrammar. Its objects live in its own memory until they are disposed. */
 export interface GrammarEngine {
@@ -48,6 +50,7 @@ interface ReadyEngine {
   readonly engine: GrammarEngine;
   readonly compiler: EngineCompiler;
   readonly info: EngineObject;
+  readonly rules: ByteRules;
 }
 
 /** Grammars that are kept compiled. */
@@ -74,7 +77,7 @@ export class GrammarConstraints {
    * @throws ArgumentError for a format that the engine refuses
    */
   async constraint(format: ResponseFormat, stops: ReadonlySet<number>): Promise<TokenConstraint> {
-    const { engine, compiler } = await this.#prepare();
+    const { engine, compiler, rules } = await this.#prepare();
     const key = JSON.stringify(format);
     const grammar = this.#compiled.get(key) ?? compile(compiler, format);
     // The grammar that was used last stands last.
@@ -92,7 +95,7 @@ export class GrammarConstraints {
       stops.size === 0 ? undefined : [...stops],
       stops.size === 0,
     );
-    return new GrammarConstraint(matcher);
+    return new GrammarConstraint(matcher, rules.begin(format.type.startsWith('json')));
   }
 
   dispose(): void {
@@ -113,7 +116,8 @@ export class GrammarConstraints {
     const engine = await this.#source();
     const { words, spelling } = vocabularyOf(this.#tokenizer);
     const info = await engine.TokenizerInfo.createTokenizerInfo(words, spelling, false, this.#vocabSize, []);
-    return { engine, info, compiler: await engine.GrammarCompiler.createGrammarCompiler(info, false) };
+    const rules = new ByteRules(words, spelling, this.#vocabSize);
+    return { engine, info, rules, compiler: await engine.GrammarCompiler.createGrammarCompiler(info, false) };
   }
 }
 
@@ -125,9 +129,11 @@ async function disposeOf(object: Promise<EngineObject> | undefined): Promise<voi
 
 class GrammarConstraint implements TokenConstraint {
   readonly #matcher: EngineMatcher;
+  readonly #rules: ReturnType<ByteRules['begin']>;
 
-  constructor(matcher: EngineMatcher) {
+  constructor(matcher: EngineMatcher, rules: ReturnType<ByteRules['begin']>) {
     this.#matcher = matcher;
+    this.#rules = rules;
   }
 
   get ended(): boolean {
@@ -136,10 +142,13 @@ class GrammarConstraint implements TokenConstraint {
 
   async mask(): Promise<Uint32Array> {
     const words = await this.#matcher.getNextTokenBitmask();
-    return new Uint32Array(words.buffer, words.byteOffset, words.length);
+    const mask = new Uint32Array(words.buffer, words.byteOffset, words.length);
+    this.#rules.apply(mask);
+    return mask;
   }
 
   accept(token: number): void {
+    this.#rules.accept(token);
     if (this.#matcher.acceptToken(token)) return;
     throw new RangeError(`The grammar does not allow the token ${token}, which its mask allowed.`);
   }
@@ -153,19 +162,15 @@ class GrammarConstraint implements TokenConstraint {
  * The vocabulary as the engine takes it. Special tokens are empty, which the engine never allows inside a text: they
  * would be left out of it.
  */
-function vocabularyOf(tokenizer: Tokenizer): { readonly words: string[]; readonly spelling: string } {
+function vocabularyOf(tokenizer: Tokenizer): { readonly words: string[]; readonly spelling: Spelling } {
   const last = lastTokenOf(tokenizer);
   const words = Array.from({ length: last + 1 }, (_, id) =>
     tokenizer.specialIds.all.has(id) ? '' : (tokenizer.idToToken(id) ?? ''),
   );
   const has = (token: string): boolean => tokenizer.tokenToId(token) !== undefined;
   // Byte-level vocabularies spell a space as this letter, others a byte in hexadecimal or a space as a low line.
-  const spelling =
-    has('<0x0A>') || words.some((word) => word.startsWith('\u2581'))
-      ? 'byte_fallback'
-      : has('\u0120')
-        ? 'byte_level'
-        : 'raw';
+  const isSentencePiece = has('<0x0A>') || words.some((word) => word.startsWith('\u2581'));
+  const spelling = isSentencePiece ? 'byte_fallback' : has('\u0120') ? 'byte_level' : 'raw';
   return { words, spelling };
 }
 

@@ -11,7 +11,8 @@ import { isEngine } from './grammar_engine.ts';
 export async function grammarEngine(): Promise<GrammarEngine> {
   const require = createRequire(import.meta.url);
   const path = require.resolve('@mlc-ai/web-xgrammar');
-  const source = await readFile(path, 'utf8');
+  // A script that is run so may not import.
+  const source = (await readFile(path, 'utf8')).replace("import('module')", "require('module')");
   const module: { exports: unknown } = { exports: {} };
   // eslint-disable-next-line no-new-func -- the text of an installed package, as `import` would run it
   const run = new Function('exports', 'module', 'require', '__filename', source);
