@@ -13,17 +13,9 @@ const write = (responseFormat: ResponseFormat, options: GenerateOptions = {}): P
 
 describe('a text of a response format', () => {
   it('is valid JSON of its schema, whatever is drawn', async () => {
-    const schema = {
-      type: 'object',
-      properties: {
-        ok: { type: 'boolean' },
-        kind: { enum: ['a', 7] },
-        ids: { type: 'array', maxItems: 2, items: { enum: [1, 2] } },
-      },
-      required: ['ok', 'ids'],
-    };
-    const result = await write({ type: 'json_schema', schema }, { maxTokens: 200, temperature: 1, seed: 1 });
-    expect(new Ajv({ strict: false }).validate(schema, JSON.parse(result.text)), result.text).toBe(true);
+    const schema = { type: 'object', properties: { ok: { enum: ['yes', 7, null] } }, required: ['ok'] };
+    const result = await write({ type: 'json_schema', schema }, { maxTokens: 80, temperature: 1, seed: 1 });
+    expect(new Ajv({ strict: false }).validate(schema, JSON.parse(result.text))).toBe(true);
     expect(result.finishReason).toBe('stop');
   });
 

@@ -182,7 +182,7 @@ function lastTokenOf(tokenizer: Tokenizer): number {
 }
 
 /** White space between elements, at most: a model that cannot decide would write nothing else. */
-const MOST_SPACES = 32;
+const MOST_SPACES = 12;
 
 /** With properties that the schema does not name only where it says so, as OpenAI's strict mode has it. */
 function compileSchema(compiler: EngineCompiler, schema: unknown): Promise<EngineObject> {
