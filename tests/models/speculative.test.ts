@@ -35,7 +35,7 @@ describe.each(isLong ? ['mamba', 'llama', 'nemotron_h', 'lfm2', 'qwen3_next', 'j
           const { draftedTokens = 0, acceptedTokens = 0 } = result.timings;
           expect(acceptedTokens).toBeLessThanOrEqual(draftedTokens);
           // A model that guesses for itself is always right, by the same random numbers.
-          if (source === model) expect([draftedTokens > 4, acceptedTokens]).toEqual([true, draftedTokens]);
+          expect(source !== model || (draftedTokens > 4 && acceptedTokens === draftedTokens)).toBe(true);
           for (const [at, logprob] of (result.logprobs ?? []).entries()) {
             expect(Math.abs(logprob - (plain.logprobs?.[at] ?? NaN))).toBeLessThan(1e-3);
           }

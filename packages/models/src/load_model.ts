@@ -119,7 +119,10 @@ async function build<Source>(
       : createTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig);
   const cacheDtype = options.cacheDtype ?? defaultCacheDtype(plan);
   checkKernels(parsed, plan, cacheDtype);
-  const chatTemplate = createChatTemplate(checkpoint.tokenizerConfig, checkpoint.chatTemplate);
+  const chatTemplate = createChatTemplate(checkpoint.tokenizerConfig, {
+    jinja: checkpoint.chatTemplate,
+    json: checkpoint.chatTemplateJson,
+  });
   const generation = new ConfigReader(checkpoint.generationConfig ?? {}, 'generation_config.json');
   const eosTokens = generation.tokens('eos_token_id');
   const chatSampling = readSampling(generation);

@@ -54,9 +54,9 @@ export type {
 } from './spec/model_spec.ts';
 export { parameterCount, weightsOf } from './spec/weight_spec.ts';
 export type { ParsedModel, WeightSpec } from './spec/weight_spec.ts';
+export type { ChatMessage, ChatTemplate, ChatTemplateOptions } from './text/chat_template.ts';
 export { ToolCallParser } from './tool_calls/index.ts';
 export type { ToolCall, ToolCallPart } from './tool_calls/index.ts';
-export type { ChatMessage, ChatTemplate } from './text/chat_template.ts';
 export type { Detokenizer } from './text/detokenizer.ts';
 export { createTokenizer } from './text/tokenizer.ts';
 export type { Tokenizer } from './text/tokenizer.ts';

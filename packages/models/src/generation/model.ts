@@ -90,6 +90,11 @@ export class Model {
     );
   }
 
+  /** How the model writes conversations; for tools, documents and variables that its template knows. */
+  get chatTemplate(): ChatTemplate {
+    return this.#parts.chatTemplate;
+  }
+
   /** Tokens that one sequence may hold; Infinity for models that nothing bounds. */
   get contextLength(): number {
     return this.runtime.contextLength;
@@ -231,7 +236,7 @@ export class Model {
   #encode(prompt: Prompt, tools: readonly unknown[] | undefined): readonly number[] {
     if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
     if (!isConversation(prompt)) return prompt;
-    const text = this.#parts.chatTemplate.render(prompt, tools === undefined || tools.length === 0 ? {} : { tools });
+    const text = this.chatTemplate.render(prompt, tools === undefined || tools.length === 0 ? {} : { tools });
     return this.tokenizer.encode(text, { addSpecialTokens: false });
   }
 }

@@ -4,6 +4,7 @@ import { openGguf } from './gguf.ts';
 import { parseJson } from './json.ts';
 import { openMegatron } from './megatron.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
+import { openSentencePiece } from './sentencepiece_file.ts';
 import type { ByteFile, Folder, TensorInfo, TensorSource } from './source.ts';
 import { openTorchWeights } from './torch_file.ts';
 
@@ -40,6 +41,8 @@ export interface Checkpoint {
   readonly tokenizerConfig: unknown;
   /** The text of `chat_template.jinja`, where there is one; older checkpoints keep theirs in `tokenizerConfig`. */
   readonly chatTemplate: string | undefined;
+  /** `chat_template.json`, where there is one. */
+  readonly chatTemplateJson: unknown;
   /** Why there is no tokenizer, where the checkpoint has one that cannot be used. */
   readonly tokenizerProblem?: MambalabError | undefined;
   /** The weights. Disposing it closes the folder. */
@@ -64,22 +67,28 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
   };
   const model = openModel(folder, signal);
   try {
-    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, opened] = await Promise.all([
-      optionalJson('generation_config.json'),
-      optionalJson('tokenizer.json'),
-      optionalJson('tokenizer_config.json'),
-      folder.readText('chat_template.jinja', signal),
-      model,
-    ]);
+    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, chatTemplateJson, opened] =
+      await Promise.all([
+        optionalJson('generation_config.json'),
+        optionalJson('tokenizer.json'),
+        optionalJson('tokenizer_config.json'),
+        folder.readText('chat_template.jinja', signal),
+        optionalJson('chat_template.json'),
+        model,
+      ]);
+    const hasTokenizer = tokenizerJson !== undefined || opened.tokenizerJson !== undefined;
+    const rebuilt = hasTokenizer ? undefined : await openSentencePiece(folder, tokenizerConfig, signal);
     return {
       generationConfig,
       tokenizerConfig,
+      ...rebuilt,
       ...opened,
       // What stands beside a file counts more than what it brings.
       ...(generationConfig !== undefined && { generationConfig }),
       ...(tokenizerJson !== undefined && { tokenizerConfig, tokenizerProblem: undefined }),
-      tokenizerJson: tokenizerJson ?? opened.tokenizerJson,
+      tokenizerJson: tokenizerJson ?? opened.tokenizerJson ?? rebuilt?.tokenizerJson,
       chatTemplate,
+      chatTemplateJson,
     };
   } catch (error) {
     // Nobody else holds what was opened here; and what is still being opened would escape `dispose`.
