@@ -15,16 +15,18 @@ export {
   WeightFormatError,
 } from '@mambalab/kernels';
 export { parseConfig, SUPPORTED_FAMILIES } from './families/index.ts';
-export type { GeneratedPiece, GenerateOptions, GenerationResult } from './generation/generate.ts';
+export type { ResponseFormat } from './generation/constraint.ts';
+export type { GeneratedPiece, GenerationResult } from './generation/generate.ts';
 export { Generation } from './generation/generation.ts';
 export { Model } from './generation/model.ts';
 export type { LogitsOptions, ModelMemory, Prompt } from './generation/model.ts';
 export { LogitComparison, measureQuality, textChunks } from './generation/quality.ts';
 export type { Quality, QualityOptions } from './generation/quality.ts';
+export type { GenerateOptions, LogitsProcessor, SamplingOptions } from './generation/options.ts';
 export { ModelRuntime } from './generation/runtime.ts';
 export type { RuntimeSettings } from './generation/runtime.ts';
 export { Sequence } from './generation/sequence.ts';
-export type { SamplingSettings } from './generation/sequence.ts';
+export type { SampledToken, SamplingSettings, TokenLogprob } from './generation/sampling_control.ts';
 export { GOLDEN_TOLERANCE, readGolden, verifyModel } from './generation/verify.ts';
 export type { Golden, Verification } from './generation/verify.ts';
 export { buildDecode, buildPrefill, buildSample } from './graph/build.ts';
@@ -55,6 +57,8 @@ export type {
 export { parameterCount, weightsOf } from './spec/weight_spec.ts';
 export type { ParsedModel, WeightSpec } from './spec/weight_spec.ts';
 export type { ChatMessage, ChatTemplate, ChatTemplateOptions } from './text/chat_template.ts';
+export { ToolCallParser } from './tool_calls/index.ts';
+export type { ToolCall, ToolCallPart } from './tool_calls/index.ts';
 export type { Detokenizer } from './text/detokenizer.ts';
 export { createTokenizer } from './text/tokenizer.ts';
 export type { Tokenizer } from './text/tokenizer.ts';

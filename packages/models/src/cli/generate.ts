@@ -1,6 +1,7 @@
+import { readFile } from 'node:fs/promises';
 import pc from 'picocolors';
-import type { GenerationResult, Model, ModelMemory } from '../node.ts';
-import { loadModel } from '../node.ts';
+import type { GenerateOptions, GenerationResult, Model, ModelMemory, ResponseFormat } from '../node.ts';
+import { ArgumentError, loadModel } from '../node.ts';
 import type { WeightDtype } from '../surface.ts';
 import { sourceOptions } from './source_flags.ts';
 import type { SourceFlags } from './source_flags.ts';
@@ -9,7 +10,18 @@ import { formatBytes, onInterrupt, progressReporter } from './terminal.ts';
 export interface GenerateFlags extends SourceFlags {
   readonly maxTokens: number;
   readonly temperature: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  readonly presencePenalty?: number;
+  readonly frequencyPenalty?: number;
   readonly seed?: number;
+  readonly stop?: readonly string[];
+  readonly jsonSchema?: string;
+  readonly regex?: string;
+  readonly logprobs?: number;
+  readonly promptLookup?: boolean;
   readonly contextLength?: number;
   readonly ignoreEos?: boolean;
   readonly json?: boolean;
@@ -33,13 +45,7 @@ export async function generate(source: string, prompt: string, flags: GenerateFl
   const loadMs = performance.now() - started;
   if (!silent) process.stderr.write(`${pc.dim(describe(model, source, loadMs))}\n\n${pc.bold(prompt)}`);
 
-  const text = model.generate(prompt, {
-    maxTokens: flags.maxTokens,
-    temperature: flags.temperature,
-    signal,
-    ...(flags.seed !== undefined && { seed: flags.seed }),
-    ...(flags.ignoreEos === true && { ignoreEos: true }),
-  });
+  const text = model.generate(prompt, { ...(await generateOptions(flags)), signal });
   if (flags.json !== true) for await (const piece of text) process.stdout.write(piece.text);
   const result = await text.result;
   if (flags.json === true) {
@@ -50,6 +56,37 @@ export async function generate(source: string, prompt: string, flags: GenerateFl
       process.stderr.write(
         `\n${pc.dim(statistics(result, model.memory(), result.usage.promptTokens + result.usage.completionTokens))}\n`,
       );
+  }
+}
+
+/** The options of the library that flags stand for. */
+export async function generateOptions(flags: GenerateFlags): Promise<GenerateOptions> {
+  const { maxTokens, temperature, topK, topP, minP, seed, stop, logprobs } = flags;
+  const { repetitionPenalty, presencePenalty, frequencyPenalty } = flags;
+  const given = { topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, seed, stop, logprobs };
+  const responseFormat = await responseFormatOf(flags);
+  return {
+    maxTokens,
+    temperature,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    ...(flags.ignoreEos === true && { ignoreEos: true }),
+    ...(flags.promptLookup === true && { draft: 'prompt-lookup' }),
+    ...(responseFormat && { responseFormat }),
+  };
+}
+
+async function responseFormatOf({ jsonSchema, regex }: GenerateFlags): Promise<ResponseFormat | undefined> {
+  if (jsonSchema !== undefined && regex !== undefined) {
+    throw new ArgumentError('Both --json-schema and --regex are given.', 'Give one of them.');
+  }
+  if (regex !== undefined) return { type: 'regex', pattern: regex };
+  if (jsonSchema === undefined) return undefined;
+  try {
+    return { type: 'json_schema', schema: JSON.parse(await readFile(jsonSchema, 'utf8')) };
+  } catch (cause) {
+    throw new ArgumentError(`No JSON schema can be read from ${jsonSchema}.`, 'Give the path of a JSON file.', {
+      cause,
+    });
   }
 }
 

@@ -22,6 +22,12 @@ const wholeNumber = (text: string): number => {
   return value;
 };
 
+const anyNumber = (text: string): number => {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Give a number.');
+  return value;
+};
+
 const positiveNumber = (text: string): number => {
   const value = Number(text);
   if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError('Give a number of at least 0.');
@@ -65,6 +71,17 @@ program
   .argument('<prompt>', 'the text to continue')
   .option('-n, --max-tokens <count>', 'most tokens to write', wholeNumber, 256)
   .option('-t, --temperature <value>', '0 is greedy', positiveNumber, 0)
+  .option('--top-k <count>', 'keep the most probable tokens; 0 keeps all', wholeNumber)
+  .option('--top-p <probability>', 'keep the most probable tokens until their mass is this', positiveNumber)
+  .option('--min-p <ratio>', 'keep tokens at least this times as probable as the most probable one', positiveNumber)
+  .option('--repetition-penalty <factor>', 'makes recent tokens less probable; 1 is none', positiveNumber)
+  .option('--presence-penalty <value>', 'is subtracted from the logits of recent tokens', anyNumber)
+  .option('--frequency-penalty <value>', 'the same, as often as each occurs', anyNumber)
+  .option('--stop <texts...>', 'texts that end the text, and are no part of it')
+  .option('--json-schema <file>', 'write JSON of the schema in this file')
+  .option('--regex <pattern>', 'write what the pattern matches')
+  .option('--logprobs <count>', 'log-probabilities, with so many alternatives; for --json', wholeNumber)
+  .option('--prompt-lookup', 'guess tokens by what stood in the text before')
   .option('--seed <number>', 'fixes what is drawn at a temperature above 0', wholeNumber)
   .option('--context-length <tokens>', 'upper bound for KV caches', wholeNumber)
   .option('--ignore-eos', "go on after the model's end-of-sequence token")

@@ -4,12 +4,18 @@ import { cacheBytesPerToken, stateBytesOf } from '../graph/names.ts';
 import type { ModelSpec } from '../spec/model_spec.ts';
 import type { ChatMessage, ChatTemplate } from '../text/chat_template.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import type { GenerateOptions } from './generate.ts';
-import { planGeneration } from './generate.ts';
-import type { LentSequence } from './generation.ts';
+import type { TokenConstraint } from './constraint.ts';
+import { checkResponseFormat } from './constraint.ts';
 import { Generation } from './generation.ts';
+import type { GrammarEngineSource } from './grammar_constraint.ts';
+import { GrammarConstraints } from './grammar_constraint.ts';
+import type { GenerateOptions, GenerationPlan, SamplingOptions } from './options.ts';
+import { planGeneration } from './options.ts';
+import type { LentSequence } from './run_generation.ts';
 import type { ModelRuntime } from './runtime.ts';
 import { Sequence } from './sequence.ts';
+import type { Drafter } from './speculative.ts';
+import { ModelDrafter, promptLookup } from './speculative.ts';
 import type { Golden, Verification } from './verify.ts';
 import { verifyModel } from './verify.ts';
 
@@ -44,8 +50,10 @@ export interface ModelParts {
   readonly tokenizerProblem?: MambalabError | undefined;
   readonly chatTemplate: ChatTemplate;
   readonly eosTokens: readonly number[];
-  /** Temperature for conversations, from the generation configuration. */
-  readonly chatTemperature: number;
+  /** How tokens of conversations are chosen, from the generation configuration. */
+  readonly chatSampling: SamplingOptions;
+  /** How to load what response formats are made with. */
+  readonly grammarEngine: GrammarEngineSource;
   /** Frees what the model does not share with its caller. */
   readonly onDispose: () => void;
 }
@@ -60,6 +68,7 @@ export class Model {
   readonly #lent = new Set<Sequence>();
   /** A sequence that was used before: its buffers and bind groups serve the next call. */
   #idle: Sequence | undefined;
+  #constraints: GrammarConstraints | undefined;
   #disposed = false;
 
   constructor(parts: ModelParts) {
@@ -121,15 +130,20 @@ export class Model {
   /** Writes a text after a prompt; see {@link Generation} for how to read it. Bad input shows when it is read. */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
     return new Generation({
-      tokenizer: this.#parts.tokenizer,
+      // What needs a text says so where there is none.
+      tokenizer: needsText(options) ? this.tokenizer : this.#parts.tokenizer,
+      hasTools: (options.tools?.length ?? 0) > 0,
       plan: () => {
-        const chat = isConversation(prompt);
-        return planGeneration(this.#encode(prompt), options, {
+        if (options.responseFormat !== undefined) checkResponseFormat(options.responseFormat);
+        return planGeneration(this.#encode(prompt, options.tools), options, {
           eosTokens: this.#parts.eosTokens,
           contextLength: this.contextLength,
-          temperature: chat ? this.#parts.chatTemperature : 0,
+          vocabSize: this.spec.vocabSize,
+          sampling: isConversation(prompt) ? this.#parts.chatSampling : {},
         });
       },
+      constrain: (plan) => this.#constrain(plan),
+      draft: (plan) => this.#draft(plan),
       acquire: (plan) => this.#acquire(plan.prompt.length),
     });
   }
@@ -154,6 +168,7 @@ export class Model {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#idle?.dispose();
+    this.#constraints?.dispose();
     for (const sequence of this.#lent) sequence.dispose();
     this.runtime.dispose();
     this.#parts.onDispose();
@@ -191,14 +206,55 @@ export class Model {
     if (this.#disposed) throw new ArgumentError('The model is disposed.', 'Load it again.');
   }
 
-  #encode(prompt: Prompt): readonly number[] {
+  async #constrain({ responseFormat, stops }: GenerationPlan): Promise<TokenConstraint | undefined> {
+    if (responseFormat === undefined) return undefined;
+    this.#constraints ??= new GrammarConstraints(this.#parts.grammarEngine, this.tokenizer, this.spec.vocabSize);
+    return await this.#constraints.constraint(responseFormat, stops);
+  }
+
+  async #draft(plan: GenerationPlan): Promise<Drafter | undefined> {
+    const source = plan.draft?.source;
+    if (source === undefined) return undefined;
+    if (source === 'prompt-lookup') return promptLookup;
+    if (source.spec.vocabSize !== this.spec.vocabSize) {
+      throw new ArgumentError(
+        `'draft' has ${source.spec.vocabSize} tokens; this model has ${this.spec.vocabSize}.`,
+        'Use a smaller model of the same family, with the same vocabulary.',
+      );
+    }
+    const difference = firstDifference(this.#parts.tokenizer, source.#parts.tokenizer);
+    if (difference !== undefined) {
+      throw new ArgumentError(
+        `'draft' has another vocabulary: token ${difference} differs.`,
+        'Use a smaller model of the same family, with the same vocabulary.',
+      );
+    }
+    const { sequence, release } = await source.#acquire(plan.prompt.length);
+    return new ModelDrafter(sequence, plan, source.contextLength, release);
+  }
+
+  #encode(prompt: Prompt, tools: readonly unknown[] | undefined): readonly number[] {
     if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
     if (!isConversation(prompt)) return prompt;
-    const text = this.chatTemplate.render(prompt);
+    const text = this.chatTemplate.render(prompt, tools === undefined || tools.length === 0 ? {} : { tools });
     return this.tokenizer.encode(text, { addSpecialTokens: false });
   }
 }
 
 function isConversation(prompt: Prompt): prompt is readonly ChatMessage[] {
   return Array.isArray(prompt) && prompt.length > 0 && typeof prompt[0] === 'object';
+}
+
+/** Whether options speak of text, not of tokens alone. */
+function needsText({ stop = [], tools = [], responseFormat }: GenerateOptions): boolean {
+  return stop.length > 0 || tools.length > 0 || responseFormat !== undefined;
+}
+
+/** The first token that two vocabularies spell differently; undefined where one has no spelling at all. */
+function firstDifference(one: Tokenizer | undefined, other: Tokenizer | undefined): number | undefined {
+  if (one === undefined || other === undefined || one === other) return undefined;
+  for (let token = 0; token < Math.max(one.vocabSize, other.vocabSize); token++) {
+    if (one.idToToken(token) !== other.idToToken(token)) return token;
+  }
+  return undefined;
 }
