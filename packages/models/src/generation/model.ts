@@ -9,6 +9,8 @@ import { planGeneration } from './generate.ts';
 import type { LentSequence } from './generation.ts';
 import { Generation } from './generation.ts';
 import type { ModelRuntime } from './runtime.ts';
+import type { EmbedTextsOptions, Score } from './score.ts';
+import { checkEmbedOptions, embedTokens, scoreTokens } from './score.ts';
 import { Sequence } from './sequence.ts';
 import type { Golden, Verification } from './verify.ts';
 import { verifyModel } from './verify.ts';
@@ -129,6 +131,59 @@ export class Model {
     });
   }
 
+  /**
+   * How probable `continuation` is after `context`. Of two strings, spaces at the end of the context count to the
+   * continuation, and both are encoded as one text, so that their border never cuts what the tokenizer joins. An empty
+   * context is the token that begins, or else ends, sequences.
+   *
+   * @throws ArgumentError for an empty continuation, or an id outside the vocabulary; ContextLengthError if there are too
+   *   many tokens
+   */
+  async score(
+    context: string | readonly number[],
+    continuation: string | readonly number[],
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Score> {
+    options.signal?.throwIfAborted();
+    const [first, second] = this.#encodePair(context, continuation);
+    this.#checkIds(second);
+    return await this.withSequence(first.length + second.length, (sequence) =>
+      scoreTokens(sequence, first, second, options.signal),
+    );
+  }
+
+  /**
+   * Natural logarithms of the probability of every token but the first, given all before it: (L - 1). The exponential
+   * of their negative mean is the perplexity. Memory does not grow with the length, but for KV caches.
+   *
+   * @throws ArgumentError for fewer than two tokens, or an id outside the vocabulary; ContextLengthError if there are too
+   *   many
+   */
+  async logprobs(tokens: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array> {
+    const { tokenLogprobs } = await this.score(tokens.slice(0, 1), tokens.slice(1), options);
+    return Float32Array.from(tokenLogprobs);
+  }
+
+  /**
+   * A vector (D) for each text: its hidden states after the last norm, pooled.
+   *
+   * @param texts strings, or token ids
+   * @throws ArgumentError for a text without tokens; ContextLengthError for one that is too long
+   */
+  async embed(
+    texts: readonly (string | readonly number[])[],
+    options: EmbedTextsOptions = {},
+  ): Promise<Float32Array[]> {
+    checkEmbedOptions(options);
+    const vectors: Float32Array[] = [];
+    for (const text of texts) {
+      options.signal?.throwIfAborted();
+      const tokens = typeof text === 'string' ? this.tokenizer.encode(text) : text;
+      vectors.push(await this.withSequence(tokens.length, (sequence) => embedTokens(sequence, tokens, options)));
+    }
+    return vectors;
+  }
+
   /** Compares this device's results with stored ones; see {@link verifyModel}. */
   verify(golden: Golden, tolerance?: number): Promise<Verification> {
     return verifyModel(this, golden, tolerance);
@@ -184,6 +239,41 @@ export class Model {
 
   #refuseDisposed(): void {
     if (this.#disposed) throw new ArgumentError('The model is disposed.', 'Load it again.');
+  }
+
+  #encodePair(
+    context: string | readonly number[],
+    continuation: string | readonly number[],
+  ): readonly [readonly number[], readonly number[]] {
+    if (typeof context !== 'string') {
+      const second =
+        typeof continuation === 'string'
+          ? this.tokenizer.encode(continuation, { addSpecialTokens: false })
+          : continuation;
+      return [context, second];
+    }
+    const { tokenizer } = this;
+    const kept = typeof continuation === 'string' ? context.trimEnd() : context;
+    const encoded = tokenizer.encode(kept);
+    const { bos = this.#parts.eosTokens[0] } = tokenizer.specialIds;
+    const first = encoded.length === 0 && bos !== undefined ? [bos] : encoded;
+    if (typeof continuation !== 'string') return [first, continuation];
+    const text = context.slice(kept.length) + continuation;
+    const second =
+      encoded.length === 0
+        ? tokenizer.encode(text, { addSpecialTokens: false })
+        : tokenizer.encode(kept + text).slice(encoded.length);
+    return [first, second];
+  }
+
+  #checkIds(tokens: readonly number[]): void {
+    const { vocabSize } = this.spec;
+    const wrong = tokens.findIndex((token) => !Number.isInteger(token) || token < 0 || token >= vocabSize);
+    if (wrong < 0) return;
+    throw new ArgumentError(
+      `Token ${wrong} is ${String(tokens[wrong])}; ids of this model run from 0 to ${vocabSize - 1}.`,
+      'Encode the text with the tokenizer of this model.',
+    );
   }
 
   #encode(prompt: Prompt): readonly number[] {

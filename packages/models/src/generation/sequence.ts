@@ -1,3 +1,4 @@
+// Longer than most files, because all that touches the buffers of one sequence is here.
 import type { BoundPlan, Plan, Tensor } from '@mambalab/kernels';
 import { ArgumentError, ContextLengthError, ReadbackRing } from '@mambalab/kernels';
 import { LENGTH } from '../graph/build.ts';
@@ -19,6 +20,25 @@ export interface SamplingSettings {
  * stop, at most this many steps were run for nothing.
  */
 export const TOKENS_IN_FLIGHT = 3;
+
+/** What {@link Sequence.prefillRows} hands out: the logits of each token, or its hidden state. */
+export type RowHead = 'all' | 'hidden';
+
+export interface RowOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Hand out the row of the last token alone. */
+  readonly lastOnly?: boolean;
+}
+
+const HEAD_OUTPUTS: Readonly<Record<RowHead, string>> = { all: 'allLogits', hidden: 'hidden' };
+
+/** Bytes of rows that are read back at a time. */
+const ROWS_BYTES = 64 * 2 ** 20;
+
+/** Tokens of a chunk whose rows of `width` values take no more than {@link ROWS_BYTES}. */
+function chunkLimitFor(width: number): number {
+  return Math.min(MAXIMUM_CHUNK, Math.max(8, Math.floor(ROWS_BYTES / (4 * width))));
+}
 
 /** One sequence on the GPU: its states, caches, position and the plans bound to them. */
 export class Sequence {
@@ -97,8 +117,18 @@ export class Sequence {
   async prefill(tokens: readonly number[], signal?: AbortSignal): Promise<void> {
     await this.#chunks(
       tokens,
-      signal,
+      { signal },
       (last) => (last ? 'last' : 'none'),
+      () => Promise.resolve(),
+    );
+  }
+
+  /** As {@link prefill}, without logits: for what is followed by more. */
+  async advance(tokens: readonly number[], signal?: AbortSignal): Promise<void> {
+    await this.#chunks(
+      tokens,
+      { signal },
+      () => 'none',
       () => Promise.resolve(),
     );
   }
@@ -107,21 +137,40 @@ export class Sequence {
   async prefillLogits(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
     const { vocabSize } = this.#runtime.spec;
     const logits = new Float32Array(tokens.length * vocabSize);
+    await this.prefillRows(tokens, 'all', { signal }, (row, index) => logits.set(row, index * vocabSize));
+    return logits;
+  }
+
+  /**
+   * As {@link prefill}, and hands out a row for every token, in their order: its logits (V), or its hidden state after
+   * the last norm (D). A row is valid during the call alone; memory does not grow with the number of tokens.
+   */
+  async prefillRows(
+    tokens: readonly number[],
+    head: RowHead,
+    { signal, lastOnly = false }: RowOptions,
+    visit: (row: Float32Array, index: number) => void,
+  ): Promise<void> {
+    const { vocabSize, hiddenSize } = this.#runtime.spec;
+    const width = head === 'all' ? vocabSize : hiddenSize;
+    const limit = chunkLimitFor(width);
+    const last = tokens.length - 1;
     await this.#chunks(
       tokens,
-      signal,
-      () => 'all',
+      { signal, limit },
+      (isLast) => (lastOnly && !isLast ? 'none' : head),
       async (plan, first, count) => {
-        const output = plan.output('allLogits');
-        const read = await this.#runtime.device.readBuffer(output.buffer, 0, count * output.rowStride * 4);
+        const skipped = lastOnly ? last - first : 0;
+        if (skipped >= count) return;
+        const { buffer, rowStride } = plan.output(HEAD_OUTPUTS[head]);
+        const bytes = (count - skipped) * rowStride * 4;
+        const read = await this.#runtime.device.readBuffer(buffer, skipped * rowStride * 4, bytes);
         const values = new Float32Array(read);
-        for (let row = 0; row < count; row++) {
-          const from = row * output.rowStride;
-          logits.set(values.subarray(from, from + vocabSize), (first + row) * vocabSize);
+        for (let row = 0; row < count - skipped; row++) {
+          visit(values.subarray(row * rowStride, row * rowStride + width), first + skipped + row);
         }
       },
     );
-    return logits;
   }
 
   /** The logits that the last pass left on the GPU: (V) f32. */
@@ -196,7 +245,7 @@ export class Sequence {
 
   async #chunks(
     tokens: readonly number[],
-    signal: AbortSignal | undefined,
+    { signal, limit = MAXIMUM_CHUNK }: { readonly signal: AbortSignal | undefined; readonly limit?: number },
     headOf: (last: boolean) => PrefillHead,
     after: (plan: Plan, first: number, count: number) => Promise<void>,
   ): Promise<void> {
@@ -208,9 +257,10 @@ export class Sequence {
       );
     }
     await this.#reserve(this.#length + tokens.length);
-    for (let first = 0; first < tokens.length; first += MAXIMUM_CHUNK) {
+    let previous: Promise<void> | undefined;
+    for (let first = 0; first < tokens.length; first += limit) {
       signal?.throwIfAborted();
-      const chunk = Uint32Array.from(tokens.slice(first, first + MAXIMUM_CHUNK));
+      const chunk = Uint32Array.from(tokens.slice(first, first + limit));
       const head = headOf(first + chunk.length === tokens.length);
       this.#refuseDisposed();
       const plan = await this.#runtime.prefillPlan(chunk.length, head, this.#capacity);
@@ -218,6 +268,11 @@ export class Sequence {
       this.#bind(plan).submit({ [LENGTH]: chunk.length });
       this.#length += chunk.length;
       await after(plan, first, chunk.length);
+      // Two chunks are on their way at most: an abort takes effect before the next, and others get their turn.
+      const submitted = first + limit < tokens.length ? this.#runtime.device.idle() : undefined;
+      submitted?.catch(() => undefined);
+      await previous;
+      previous = submitted;
     }
   }
 
