@@ -1,5 +1,6 @@
 import { ArgumentError, IntegrityError, NO_TOKEN } from '@mambalab/kernels';
 import type { SamplingSettings, Sequence } from './sequence.ts';
+import type { Session } from './session.ts';
 
 export interface GenerateOptions {
   /** Most tokens to write; 256 when absent. */
@@ -13,6 +14,8 @@ export interface GenerateOptions {
   /** Go on after the model's end-of-sequence tokens. */
   readonly ignoreEos?: boolean;
   readonly signal?: AbortSignal;
+  /** The text that the prompt continues, and that then has both; see {@link Session.generate}. */
+  readonly session?: Session | undefined;
 }
 
 /**

@@ -6,6 +6,12 @@ import type { Sequence } from './sequence.ts';
 /** A sequence lent to one generation, and how it goes back. */
 export interface LentSequence {
   readonly sequence: Sequence;
+  /** What is left to process of the prompt, where the sequence holds some of it; all of it when absent. */
+  readonly prompt?: readonly number[];
+  /** Called when the first token is there. */
+  onPrompt?(): void;
+  /** Called with every token that is handed out, before it is. */
+  onToken?(token: number): void;
   release(): void;
 }
 
@@ -170,9 +176,12 @@ async function* runGeneration(
   progress.promptTokens = plan.prompt.length;
   const detokenizer = setup.tokenizer?.detokenizer({ skipSpecialTokens: true });
   let lastToken: number | undefined;
-  const { sequence, release } = await setup.acquire(plan);
+  const lent = await setup.acquire(plan);
   try {
-    const source = generateTokens(sequence, plan, () => progress.markFirstToken());
+    const source = generateTokens(lent.sequence, { ...plan, prompt: lent.prompt ?? plan.prompt }, () => {
+      progress.markFirstToken();
+      lent.onPrompt?.();
+    });
     let finishReason: GenerationResult['finishReason'] | undefined;
     try {
       while (finishReason === undefined) {
@@ -182,6 +191,7 @@ async function* runGeneration(
         } else {
           const text = detokenizer?.push(value) ?? '';
           progress.add(text, value);
+          lent.onToken?.(value);
           lastToken = value;
           yield { text, token: value };
         }
@@ -198,6 +208,6 @@ async function* runGeneration(
     yield { text: rest, token: lastToken };
     return { ...result, text: result.text + rest };
   } finally {
-    release();
+    lent.release();
   }
 }

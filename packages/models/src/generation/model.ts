@@ -1,22 +1,28 @@
 import type { Capabilities, MambalabError } from '@mambalab/kernels';
-import { ArgumentError, UnsupportedModelError } from '@mambalab/kernels';
+import { ArgumentError, IntegrityError, UnsupportedModelError } from '@mambalab/kernels';
 import { cacheBytesPerToken, stateBytesOf } from '../graph/names.ts';
 import type { ModelSpec } from '../spec/model_spec.ts';
-import type { ChatMessage, ChatTemplate } from '../text/chat_template.ts';
+import type { ChatTemplate } from '../text/chat_template.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import type { GenerateOptions } from './generate.ts';
+import type { PromptPart } from './conversation.ts';
+import { isMessages } from './conversation.ts';
+import type { GenerateOptions, GenerationPlan } from './generate.ts';
 import { planGeneration } from './generate.ts';
 import type { LentSequence } from './generation.ts';
 import { Generation } from './generation.ts';
+import { PrefixCache } from './prefix_cache.ts';
 import type { ModelRuntime } from './runtime.ts';
 import type { EmbedTextsOptions, Score } from './score.ts';
 import { checkEmbedOptions, embedTokens, scoreTokens } from './score.ts';
 import { Sequence } from './sequence.ts';
+import type { SessionHost, SessionOptions } from './session.ts';
+import { Session, uploadState } from './session.ts';
+import { readSession } from './session_bytes.ts';
 import type { Golden, Verification } from './verify.ts';
 import { verifyModel } from './verify.ts';
 
 /** A text, token ids, or a conversation. */
-export type Prompt = string | readonly number[] | readonly ChatMessage[];
+export type Prompt = PromptPart;
 
 /** Bytes on the GPU, for one sequence, as allocated (its states also before there is one). */
 export interface ModelMemory {
@@ -34,6 +40,8 @@ export interface ModelMemory {
 export interface LogitsOptions {
   /** Logits of every token, (L, V), or of the last one, (V); `last` when absent. */
   readonly positions?: 'all' | 'last';
+  /** A text that the tokens continue, and that then has them; see {@link Session.logits}. */
+  readonly session?: Session | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -48,9 +56,13 @@ export interface ModelParts {
   readonly eosTokens: readonly number[];
   /** Temperature for conversations, from the generation configuration. */
   readonly chatTemperature: number;
+  /** Bytes that the beginnings which sessions share may take; 64 MiB when absent. */
+  readonly prefixCacheBytes?: number | undefined;
   /** Frees what the model does not share with its caller. */
   readonly onDispose: () => void;
 }
+
+const PREFIX_CACHE_BYTES = 64 * 2 ** 20;
 
 /** A language model on a GPU. */
 export class Model {
@@ -60,6 +72,9 @@ export class Model {
   readonly runtime: ModelRuntime;
   readonly #parts: ModelParts;
   readonly #lent = new Set<Sequence>();
+  readonly #sessions = new Set<Session>();
+  readonly #prefixes: PrefixCache;
+  readonly #host: SessionHost;
   /** A sequence that was used before: its buffers and bind groups serve the next call. */
   #idle: Sequence | undefined;
   #disposed = false;
@@ -70,6 +85,8 @@ export class Model {
     this.spec = parts.runtime.spec;
     this.config = parts.config;
     this.capabilities = parts.runtime.device.capabilities;
+    this.#prefixes = new PrefixCache(parts.prefixCacheBytes ?? PREFIX_CACHE_BYTES);
+    this.#host = this.#createHost();
   }
 
   /** @throws UnsupportedModelError if the checkpoint holds no tokenizer; or what it says is wrong with the one it has */
@@ -106,8 +123,9 @@ export class Model {
    * @throws ArgumentError for an id outside the vocabulary; ContextLengthError if there are too many
    */
   async logits(tokens: readonly number[], options: LogitsOptions = {}): Promise<Float32Array> {
-    const { signal, positions = 'last' } = options;
+    const { signal, positions = 'last', session } = options;
     signal?.throwIfAborted();
+    if (session !== undefined) return await this.#own(session).logits(tokens, positions, signal);
     return await this.withSequence(tokens.length, async (sequence) => {
       if (positions === 'all') return await sequence.prefillLogits(tokens, signal);
       await sequence.prefill(tokens, signal);
@@ -117,18 +135,48 @@ export class Model {
 
   /** Writes a text after a prompt; see {@link Generation} for how to read it. Bad input shows when it is read. */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+    const { session, ...others } = options;
+    if (session !== undefined) return this.#own(session).generate(prompt, others);
     return new Generation({
       tokenizer: this.#parts.tokenizer,
-      plan: () => {
-        const chat = isConversation(prompt);
-        return planGeneration(this.#encode(prompt), options, {
-          eosTokens: this.#parts.eosTokens,
-          contextLength: this.contextLength,
-          temperature: chat ? this.#parts.chatTemperature : 0,
-        });
-      },
+      plan: () => this.#planFor(this.#encode(prompt), options, isMessages(prompt)),
       acquire: (plan) => this.#acquire(plan.prompt.length),
     });
+  }
+
+  /** An empty text that the model remembers; see {@link Session}. Nothing is allocated before it is used. */
+  session(options: SessionOptions = {}): Session {
+    this.#refuseDisposed();
+    return new Session(this.#host, options);
+  }
+
+  /**
+   * A session from what `session.save()` returned. It goes on with the same tokens where it was saved exactly.
+   *
+   * @throws IntegrityError for bytes that are damaged, of another version of the format, or of another model, or of this
+   *   one with weights or caches stored otherwise
+   */
+  async restore(bytes: Uint8Array, options: SessionOptions = {}): Promise<Session> {
+    this.#refuseDisposed();
+    const saved = readSession(bytes);
+    if (saved.fingerprint !== (await this.runtime.fingerprint())) {
+      throw new IntegrityError(
+        'The session was saved by another model, or with weights or caches stored in another way.',
+        'Load the model that saved it, with the same dtype and cacheDtype.',
+      );
+    }
+    const { tokens, conversation } = saved;
+    const state = saved.regions.length === 0 ? undefined : await uploadState(this.runtime, saved);
+    return new Session(this.#host, options, {
+      tokens,
+      conversations: conversation === undefined ? [] : [conversation],
+      state: state === undefined ? undefined : Promise.resolve(state),
+    });
+  }
+
+  /** The beginnings that sessions share. */
+  get prefixes(): PrefixCache {
+    return this.#prefixes;
   }
 
   /**
@@ -205,6 +253,8 @@ export class Model {
     this.#disposed = true;
     this.#idle?.dispose();
     for (const sequence of this.#lent) sequence.dispose();
+    for (const session of this.#sessions) session.dispose();
+    this.#prefixes.clear();
     this.runtime.dispose();
     this.#parts.onDispose();
   }
@@ -276,14 +326,42 @@ export class Model {
     );
   }
 
+  #createHost(): SessionHost {
+    const current = (): ModelRuntime => this.runtime;
+    return {
+      get runtime(): ModelRuntime {
+        return current();
+      },
+      tokenizer: this.#parts.tokenizer,
+      prefixes: this.#prefixes,
+      encode: (text, addSpecialTokens) => this.tokenizer.encode(text, { addSpecialTokens }),
+      render: (messages, addGenerationPrompt) => this.#parts.chatTemplate.render(messages, { addGenerationPrompt }),
+      planFor: (tokens, options, isChat) => this.#planFor(tokens, options, isChat),
+      schedule: (lent) => lent,
+      add: (session) => this.#sessions.add(session),
+      delete: (session) => this.#sessions.delete(session),
+    };
+  }
+
+  /** @throws ArgumentError for a session that is not one of this model */
+  #own(session: Session): Session {
+    if (this.#sessions.has(session)) return session;
+    throw new ArgumentError(
+      'The session is disposed, or of another model.',
+      'Make a session of this model with model.session().',
+    );
+  }
+
+  #planFor(tokens: readonly number[], options: GenerateOptions, isChat: boolean): GenerationPlan {
+    const temperature = isChat ? this.#parts.chatTemperature : 0;
+    const { contextLength } = this;
+    return planGeneration(tokens, options, { eosTokens: this.#parts.eosTokens, contextLength, temperature });
+  }
+
   #encode(prompt: Prompt): readonly number[] {
     if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
-    if (!isConversation(prompt)) return prompt;
+    if (!isMessages(prompt)) return prompt;
     const text = this.#parts.chatTemplate.render(prompt);
     return this.tokenizer.encode(text, { addSpecialTokens: false });
   }
-}
-
-function isConversation(prompt: Prompt): prompt is readonly ChatMessage[] {
-  return Array.isArray(prompt) && prompt.length > 0 && typeof prompt[0] === 'object';
 }

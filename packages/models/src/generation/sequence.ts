@@ -1,11 +1,13 @@
 // Longer than most files, because all that touches the buffers of one sequence is here.
 import type { BoundPlan, Plan, Tensor } from '@mambalab/kernels';
-import { ArgumentError, ContextLengthError, ReadbackRing } from '@mambalab/kernels';
+import { ArgumentError, ContextLengthError, copyParts, ReadbackRing } from '@mambalab/kernels';
 import { LENGTH } from '../graph/build.ts';
 import type { PrefillHead } from '../graph/build.ts';
 import type { StateTensor } from '../graph/names.ts';
 import { MAXIMUM_CHUNK, stateTensors } from '../graph/names.ts';
 import type { ModelRuntime } from './runtime.ts';
+import type { Snapshot, SnapshotScope, UsedState } from './snapshot.ts';
+import { ringsHold, snapshotStore, usedStates } from './snapshot.ts';
 
 /** How the next tokens are chosen. */
 export interface SamplingSettings {
@@ -40,6 +42,22 @@ function chunkLimitFor(width: number): number {
   return Math.min(MAXIMUM_CHUNK, Math.max(8, Math.floor(ROWS_BYTES / (4 * width))));
 }
 
+/** A place in the tensors of a batch, where a sequence is while it is decoded together with others. */
+export interface SequenceSlot {
+  /** State tensors (B, ...), `token`, `position` and `settings`. */
+  readonly tensors: ReadonlyMap<string, Tensor>;
+  readonly index: number;
+  /** Tokens that the caches of the batch have room for. */
+  readonly capacity: number;
+}
+
+/** What goes with the states into a slot and back, with its bytes a sequence. */
+const SLOT_CONTROLS: readonly (readonly [name: string, byteLength: number])[] = [
+  ['token', 4],
+  ['position', 4],
+  ['settings', 16],
+];
+
 /** One sequence on the GPU: its states, caches, position and the plans bound to them. */
 export class Sequence {
   readonly #runtime: ModelRuntime;
@@ -49,7 +67,11 @@ export class Sequence {
   #bound = new WeakMap<Plan, BoundPlan>();
   #capacity = 0;
   #length = 0;
+  #furthest = 0;
+  #slot: SequenceSlot | undefined;
   #disposed = false;
+  /** Called whenever tokens were submitted: a chunk of a prompt, or a step. Errors are those of the call. */
+  onAdvance: (() => void) | undefined;
 
   private constructor(runtime: ModelRuntime) {
     this.#runtime = runtime;
@@ -106,6 +128,162 @@ export class Sequence {
   reset(): void {
     this.#runtime.device.clear([...this.#states.values(), this.#tensor('position')]);
     this.#length = 0;
+    this.#furthest = 0;
+  }
+
+  /** Tokens that the caches have room for. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** Whether it is in a batch: {@link step} and prompts must wait until it left. */
+  get isInSlot(): boolean {
+    return this.#slot !== undefined;
+  }
+
+  /** Counts a step of the batch that the sequence is in. */
+  countStep(): void {
+    this.#advanced(1);
+  }
+
+  /** Moves the sequence into a slot of a batch, after everything that was submitted. */
+  enterSlot(slot: SequenceSlot): void {
+    this.#move(slot, true);
+    this.#slot = slot;
+  }
+
+  /** Moves the sequence back out of its slot. */
+  leaveSlot(): void {
+    const slot = this.#slot;
+    if (slot === undefined) return;
+    this.#move(slot, false);
+    this.#slot = undefined;
+  }
+
+  /** Leaves the slot without a copy: for a sequence that nobody goes on with. */
+  abandonSlot(): void {
+    this.#slot = undefined;
+  }
+
+  #move(slot: SequenceSlot, entering: boolean): void {
+    const { device } = this.#runtime;
+    const sizes = new Map(usedStates(this.#runtime, slot.capacity, 0).map((state) => [state.name, state.byteLength]));
+    const used = usedStates(this.#runtime, entering ? this.#capacity : slot.capacity, this.#length);
+    const regions: (readonly [string, number, number, Tensor | undefined])[] = [
+      ...used.map(
+        (state) => [state.name, state.usedBytes, sizes.get(state.name) ?? 0, this.#states.get(state.name)] as const,
+      ),
+      ...SLOT_CONTROLS.map(([name, bytes]) => [name, bytes, bytes, this.#tensor(name)] as const),
+    ];
+    copyParts(
+      device,
+      regions.flatMap(([name, byteLength, slotBytes, own]) => {
+        const there = slot.tensors.get(name);
+        if (own === undefined || there === undefined || byteLength === 0) return [];
+        const offset = slot.index * slotBytes;
+        return entering
+          ? [{ source: own, sourceOffset: 0, target: there, targetOffset: offset, byteLength }]
+          : [{ source: there, sourceOffset: offset, target: own, targetOffset: 0, byteLength }];
+      }),
+    );
+  }
+
+  /**
+   * Copies what the sequence remembers, after everything that was submitted. Makes its store in the calling
+   * {@link Device.guard}, unless one of at least the size is given.
+   *
+   * @param scope `states`: what {@link restore} needs in this same sequence, where caches are shortened in place
+   */
+  snapshot(scope: SnapshotScope, store?: Tensor): Snapshot {
+    const capacity = this.#slot?.capacity ?? this.#capacity;
+    const kept = this.#keptBy(scope);
+    let end = 0;
+    const regions = kept.map(({ name, usedBytes }) => {
+      const byteOffset = end;
+      end += usedBytes;
+      return { name, byteOffset, byteLength: usedBytes };
+    });
+    const target = store ?? snapshotStore(this.#runtime.device, end);
+    const slotBytes = new Map(kept.map(({ name, byteLength }) => [name, byteLength]));
+    const slot = this.#slot;
+    copyParts(
+      this.#runtime.device,
+      regions.flatMap(({ name, byteOffset, byteLength }) => {
+        const source = (slot?.tensors ?? this.#states).get(name);
+        if (source === undefined || target === undefined) return [];
+        const sourceOffset = (slot?.index ?? 0) * (slotBytes.get(name) ?? 0);
+        return [{ source, sourceOffset, target, targetOffset: byteOffset, byteLength }];
+      }),
+    );
+    return { length: this.#length, furthest: this.#furthest, capacity, regions, store: target };
+  }
+
+  /** The dtype of a state tensor. */
+  dtypeOf(name: string): 'f32' | 'f16' {
+    return this.#states.get(name)?.dtype === 'f16' ? 'f16' : 'f32';
+  }
+
+  /** Bytes of a {@link snapshot} now. */
+  snapshotBytes(scope: SnapshotScope): number {
+    return this.#keptBy(scope).reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+  }
+
+  #keptBy(scope: SnapshotScope): UsedState[] {
+    return usedStates(this.#runtime, this.#slot?.capacity ?? this.#capacity, this.#length).filter(
+      ({ kind, isRing, usedBytes }) => usedBytes > 0 && (scope === 'all' || kind === 'state' || isRing),
+    );
+  }
+
+  /** Makes room for what a snapshot of another sequence holds, and then {@link restore}s it. */
+  async adopt(snapshot: Snapshot): Promise<void> {
+    await this.#reserve(Math.max(snapshot.capacity, snapshot.length));
+    this.restore(snapshot);
+  }
+
+  /** Goes back to a snapshot. What it does not hold must be in the caches still: see {@link holds}. */
+  restore({ length, furthest, regions, store }: Snapshot): void {
+    copyParts(
+      this.#runtime.device,
+      regions.flatMap(({ name, byteOffset, byteLength }) => {
+        const target = this.#states.get(name);
+        if (target === undefined || store === undefined) return [];
+        return [{ source: store, sourceOffset: byteOffset, target, targetOffset: 0, byteLength }];
+      }),
+    );
+    const hasRings = regions.some(({ name }) => this.#isRing(name));
+    this.#setLength(length, hasRings ? furthest : Math.max(furthest, this.#furthest));
+  }
+
+  /** Whether {@link restore} of one of its own snapshots gives back everything, though caches were written further. */
+  holds(snapshot: Snapshot): boolean {
+    if (snapshot.regions.some(({ name }) => this.#isRing(name))) return true;
+    return this.holdsCaches(snapshot.length);
+  }
+
+  /** Whether the caches hold everything that tokens after the first `length` see. */
+  holdsCaches(length: number): boolean {
+    return ringsHold(this.#runtime, this.#capacity, length, this.#furthest);
+  }
+
+  /** Forgets all tokens but the first `length`, where caches are all that there is and {@link holdsCaches} them. */
+  truncate(length: number): void {
+    this.#setLength(length, this.#furthest);
+  }
+
+  #setLength(length: number, furthest: number): void {
+    this.#runtime.device.write(this.#tensor('position'), Uint32Array.of(length));
+    this.#length = length;
+    this.#furthest = furthest;
+  }
+
+  #isRing(name: string): boolean {
+    return usedStates(this.#runtime, this.#capacity, 0).some((state) => state.isRing && state.name === name);
+  }
+
+  #advanced(count: number): void {
+    this.#length += count;
+    this.#furthest = Math.max(this.#furthest, this.#length);
+    this.onAdvance?.();
   }
 
   /**
@@ -208,14 +386,17 @@ export class Sequence {
     if (this.#step === undefined || (this.#capacity > 1 && this.#length >= this.#capacity)) {
       return Promise.reject(new ArgumentError('No room was prepared for this step.', 'Call prepareSteps first.'));
     }
-    // A step that the ring refuses is none.
-    if (this.#ring.free > 0) this.#length += 1;
-    return this.#read(this.#step);
+    if (this.#ring.free === 0) return this.#read(this.#step);
+    const token = this.#read(this.#step);
+    token.catch(() => undefined);
+    // A step that the ring refuses is none; that of another is behind it on the GPU.
+    this.#advanced(1);
+    return token;
   }
 
   /** Sets the token that the next {@link step} consumes, as if it had been sampled. */
   setToken(token: number): void {
-    this.#checkTokens([token]);
+    this.checkTokens([token]);
     this.#runtime.device.write(this.#tensor('token'), Uint32Array.of(token));
   }
 
@@ -249,7 +430,7 @@ export class Sequence {
     headOf: (last: boolean) => PrefillHead,
     after: (plan: Plan, first: number, count: number) => Promise<void>,
   ): Promise<void> {
-    this.#checkTokens(tokens);
+    this.checkTokens(tokens);
     if (tokens.length === 0) {
       throw new ArgumentError(
         'There is no token to process.',
@@ -266,7 +447,7 @@ export class Sequence {
       const plan = await this.#runtime.prefillPlan(chunk.length, head, this.#capacity);
       this.#runtime.device.write(this.#tensor('tokens'), chunk);
       this.#bind(plan).submit({ [LENGTH]: chunk.length });
-      this.#length += chunk.length;
+      this.#advanced(chunk.length);
       await after(plan, first, chunk.length);
       // Two chunks are on their way at most: an abort takes effect before the next, and others get their turn.
       const submitted = first + limit < tokens.length ? this.#runtime.device.idle() : undefined;
@@ -276,7 +457,8 @@ export class Sequence {
     }
   }
 
-  #checkTokens(tokens: readonly number[]): void {
+  /** @throws ArgumentError for a token id outside the vocabulary */
+  checkTokens(tokens: readonly number[]): void {
     const { vocabSize } = this.#runtime.spec;
     const wrong = tokens.findIndex((token) => !Number.isInteger(token) || token < 0 || token >= vocabSize);
     if (wrong < 0) return;
