@@ -76,7 +76,7 @@ export async function expectBatchOfTwo(model: Model, golden: Golden): Promise<vo
     ...stateTensors(model.spec, 2, capacity, cacheDtype).map(({ name, dtype, shape }) => made(name, dtype, shape)),
     made('token', 'u32', [2]),
     made('position', 'u32', [2]),
-    made('settings', 'u32', [2, 4]),
+    made('settings', 'u32', [2, 16]),
     made('logits', 'f32', [2, vocabSize]),
   ]);
   try {

@@ -25,6 +25,7 @@ struct Params {
   settingsOffset: u32,
   settingsStride: u32,
   positionOffset: u32,
+  advance: u32,
   recentOffset: u32,
   recentStride: u32,
   recentSize: u32,
@@ -49,7 +50,7 @@ override LOGPROBS: bool = true;
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
 // (batch, 16), see shared/sampling
 @group(0) @binding(2) var<storage, read> settings: array<u32>;
-// (batch) the counter of the random numbers
+// (batch): plus `advance`, the counter of the random numbers
 @group(0) @binding(3) var<storage, read> position: array<u32>;
 // (batch, 1 + recentSize): how many tokens were appended, then the last of them; token n stands at n % recentSize
 @group(0) @binding(4) var<storage, read> recent: array<u32>;
@@ -158,7 +159,7 @@ fn main(
     let temperature = positive(settings[setting + TEMPERATURE]);
     if (temperature > 0.0) {
       var counter = 0u;
-      if (HAS_POSITION) { counter = position[params.positionOffset + row]; }
+      if (HAS_POSITION) { counter = position[params.positionOffset + row] + params.advance; }
       let key = vec2<u32>(settings[setting + SEED], settings[setting + SEED + 1u]);
       let noise = philox(vec4<u32>(counter, quad, 0u, 0u), key);
       for (var i = 0u; i < 4u; i++) { adjusted[i] = drawnKey(adjusted[i], temperature, noise[i]); }

@@ -45,7 +45,7 @@ override HAS_POSITION: bool = true;
 @group(0) @binding(5) var<storage, read> bests: array<vec2<u32>>;
 // (batch)
 @group(0) @binding(6) var<storage, read_write> token: array<u32>;
-// (batch) the counter of the random numbers
+// (batch): plus `advance`, the counter of the random numbers
 @group(0) @binding(7) var<storage, read_write> position: array<u32>;
 // (batch, 1 + recentSize), see sample_adjust
 @group(0) @binding(8) var<storage, read_write> recent: array<u32>;
@@ -203,7 +203,7 @@ fn main(
     }
     let reach = minPReach(positive(settings[setting + MIN_P]), temperature, marks[mark + 1u]);
     var counter = 0u;
-    if (HAS_POSITION) { counter = position[params.positionOffset + sequence]; }
+    if (HAS_POSITION) { counter = position[params.positionOffset + sequence] + params.advance; }
     let seed = vec2<u32>(settings[setting + SEED], settings[setting + SEED + 1u]);
     for (var step = 0u; step < steps; step++) {
       let candidate = step * WORKGROUP_SIZE + local;

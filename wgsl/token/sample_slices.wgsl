@@ -19,6 +19,7 @@ struct Params {
   settingsOffset: u32,
   settingsStride: u32,
   positionOffset: u32,
+  advance: u32,
 }
 
 override WORKGROUP_SIZE: u32 = 256u;
@@ -30,7 +31,7 @@ override HAS_POSITION: bool = true;
 @group(0) @binding(1) var<storage, read> logits: array<u32>;
 // (batch, 4 or more): bits of the temperature, low and high word of the seed
 @group(0) @binding(2) var<storage, read> settings: array<u32>;
-// (batch) the counter of the random numbers
+// (batch): plus `advance`, the counter of the random numbers
 @group(0) @binding(3) var<storage, read> position: array<u32>;
 // (batch, slices, 2) key and index
 @group(0) @binding(4) var<storage, read_write> partials: array<vec2<u32>>;
@@ -55,7 +56,7 @@ fn main(
     temperature = positive(settings[at + TEMPERATURE]);
     if (temperature > 0.0) {
       var counter = 0u;
-      if (HAS_POSITION) { counter = position[params.positionOffset + row]; }
+      if (HAS_POSITION) { counter = position[params.positionOffset + row] + params.advance; }
       noise = philox(vec4<u32>(counter, quad, 0u, 0u), vec2<u32>(settings[at + SEED], settings[at + SEED + 1u]));
     }
   }

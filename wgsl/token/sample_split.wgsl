@@ -27,6 +27,7 @@ struct Params {
   settingsOffset: u32,
   settingsStride: u32,
   positionOffset: u32,
+  advance: u32,
 }
 
 override WORKGROUP_SIZE: u32 = 256u;
@@ -37,7 +38,7 @@ override HAS_POSITION: bool = true;
 @group(0) @binding(1) var<storage, read> keys: array<vec4<u32>>;
 // (batch, 16), see shared/sampling
 @group(0) @binding(2) var<storage, read> settings: array<u32>;
-// (batch) the counter of the random numbers
+// (batch): plus `advance`, the counter of the random numbers
 @group(0) @binding(3) var<storage, read> position: array<u32>;
 // (batch, recordsStride) words, see sample_histogram
 @group(0) @binding(4) var<storage, read> records: array<u32>;
@@ -140,7 +141,7 @@ fn main(
   let reach = minPReach(positive(settings[setting + MIN_P]), temperature, largestKey);
   let seed = vec2<u32>(settings[setting + SEED], settings[setting + SEED + 1u]);
   var counter = 0u;
-  if (HAS_POSITION) { counter = position[params.positionOffset + row]; }
+  if (HAS_POSITION) { counter = position[params.positionOffset + row] + params.advance; }
   let quads = (params.vocabSize + 3u) / 4u;
   best = NOTHING;
   for (var step = 0u; step < params.steps; step++) {

@@ -8,7 +8,10 @@ import {
   wrapDevice,
 } from '@mambalab/kernels';
 import { parseConfig } from './families/index.ts';
+import type { GrammarEngineSource } from './generation/grammar_constraint.ts';
 import { Model } from './generation/model.ts';
+import { importGrammarEngine } from './generation/grammar_engine.ts';
+import { readSampling } from './generation/generation_config.ts';
 import { ModelRuntime } from './generation/runtime.ts';
 import type { BuildOptions } from './graph/build.ts';
 import { buildDecode, buildPrefill } from './graph/build.ts';
@@ -72,6 +75,8 @@ export interface CheckpointEntry {
 export interface LoadPlatform<Source> {
   openFolder(source: Source, options: OpenOptions): Promise<Folder>;
   requestDevice(): Promise<Device>;
+  /** Loads what response formats are made with, where a plain import does not. */
+  readonly grammarEngine?: GrammarEngineSource;
 }
 
 const DTYPES: readonly WeightDtype[] = ['auto', 'f32', 'f16', 'bf16', 'q8', 'q4'];
@@ -117,7 +122,7 @@ async function build<Source>(
   const chatTemplate = createChatTemplate(checkpoint.tokenizerConfig, checkpoint.chatTemplate);
   const generation = new ConfigReader(checkpoint.generationConfig ?? {}, 'generation_config.json');
   const eosTokens = generation.tokens('eos_token_id');
-  const chatTemperature = generation.boolean('do_sample', false) ? generation.number('temperature', 1) : 0;
+  const chatSampling = readSampling(generation);
   const contextLength = contextLengthOf(parsed.spec.contextLength, options.contextLength);
 
   await folder.beginStreaming?.(options.signal);
@@ -145,7 +150,8 @@ async function build<Source>(
       tokenizerProblem: checkpoint.tokenizerProblem,
       chatTemplate,
       eosTokens: eosTokens.length > 0 ? eosTokens : parsed.spec.eosTokens,
-      chatTemperature,
+      chatSampling,
+      grammarEngine: platform.grammarEngine ?? importGrammarEngine,
       onDispose: () => owned?.dispose(),
     });
   } catch (error) {
@@ -194,7 +200,8 @@ export async function createRandomModel(config: unknown, options: RandomModelOpt
     tokenizer: undefined,
     chatTemplate: createChatTemplate(undefined),
     eosTokens: [],
-    chatTemperature: 0,
+    chatSampling: {},
+    grammarEngine: importGrammarEngine,
     onDispose: () => undefined,
   });
 }

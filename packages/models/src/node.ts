@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { requestDevice } from '@mambalab/kernels/node';
+import { grammarEngine } from './generation/grammar_engine_node.ts';
 import type { Model } from './generation/model.ts';
 import type { ModelSource as AnySource } from './index.ts';
 import { openFolder as openAnyFolder } from './index.ts';
@@ -42,7 +43,7 @@ const PLATFORM: RemotePlatform = {
  * names the folder of the cache.
  */
 export function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
-  return loadFrom({ openFolder, requestDevice: () => requestDevice() }, source, options);
+  return loadFrom({ openFolder, requestDevice: () => requestDevice(), grammarEngine }, source, options);
 }
 
 /** Opens a source in Node: a text that is no http(s) or file URL is a path, or where there is none of that name, an id. */

@@ -15,10 +15,12 @@ export {
   WeightFormatError,
 } from '@mambalab/kernels';
 export { parseConfig, SUPPORTED_FAMILIES } from './families/index.ts';
-export type { GeneratedPiece, GenerateOptions, GenerationResult } from './generation/generate.ts';
+export type { ResponseFormat } from './generation/constraint.ts';
+export type { GeneratedPiece, GenerationResult } from './generation/generate.ts';
 export { Generation } from './generation/generation.ts';
 export { Model } from './generation/model.ts';
 export type { LogitsOptions, ModelMemory, Prompt } from './generation/model.ts';
+export type { GenerateOptions, LogitsProcessor, SamplingOptions } from './generation/options.ts';
 export { ModelRuntime } from './generation/runtime.ts';
 export type { RuntimeSettings } from './generation/runtime.ts';
 export type { EmbedTextsOptions, Score } from './generation/score.ts';
@@ -28,7 +30,8 @@ export type { SaveOptions, SessionOptions } from './generation/session.ts';
 export type { SaveDtype } from './generation/session_bytes.ts';
 export { PrefixCache } from './generation/prefix_cache.ts';
 export type { PromptPart } from './generation/conversation.ts';
-export type { RowHead, RowOptions, SamplingSettings } from './generation/sequence.ts';
+export type { RowHead, RowOptions } from './generation/sequence.ts';
+export type { SampledToken, SamplingSettings, TokenLogprob } from './generation/sampling_control.ts';
 export { GOLDEN_TOLERANCE, readGolden, verifyModel } from './generation/verify.ts';
 export type { Golden, Verification } from './generation/verify.ts';
 export { buildDecode, buildPrefill, buildSample } from './graph/build.ts';
@@ -58,6 +61,8 @@ export type {
 } from './spec/model_spec.ts';
 export { parameterCount, weightsOf } from './spec/weight_spec.ts';
 export type { ParsedModel, WeightSpec } from './spec/weight_spec.ts';
+export { ToolCallParser } from './tool_calls/index.ts';
+export type { ToolCall, ToolCallPart } from './tool_calls/index.ts';
 export type { ChatMessage, ChatTemplate } from './text/chat_template.ts';
 export type { Detokenizer } from './text/detokenizer.ts';
 export { createTokenizer } from './text/tokenizer.ts';

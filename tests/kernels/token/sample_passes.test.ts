@@ -339,7 +339,7 @@ async function expectDecoding(force: ForcedChoices, filters: boolean): Promise<v
     for (const [at, row] of rows.entries()) {
       const chosen = data[at] ?? NaN;
       const ring = rings[at] ?? [];
-      expectToken(chosen, scoresOf({ ...row, recent: ring, position: step }));
+      expectToken(chosen, scoresOf({ ...row, recent: ring, position: step + 1 }));
       const appended = ring[0] ?? 0;
       ring[1 + (appended % room)] = chosen;
       ring[0] = appended + 1;

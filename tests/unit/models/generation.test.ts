@@ -1,9 +1,9 @@
 import { ArgumentError } from '@mambalab/kernels';
 import { describe, expect, it } from 'vitest';
-import type { GenerateOptions } from '../../../packages/models/src/generation/generate.ts';
-import { planGeneration } from '../../../packages/models/src/generation/generate.ts';
+import type { GenerateOptions } from '../../../packages/models/src/generation/options.ts';
+import { planGeneration } from '../../../packages/models/src/generation/options.ts';
 
-const defaults = { eosTokens: [2], contextLength: 100, temperature: 0.5 };
+const defaults = { eosTokens: [2], contextLength: 100, vocabSize: 50, sampling: { temperature: 0.5, topK: 9 } };
 const planOf = (options: GenerateOptions): ReturnType<typeof planGeneration> => planGeneration([1], options, defaults);
 
 describe('planGeneration', () => {

@@ -10,19 +10,20 @@ import type { Tensor } from './tensor.ts';
  */
 export class ReadbackRing {
   readonly #device: Device;
-  readonly #source: Tensor;
+  readonly #sources: readonly Tensor[];
   readonly #free: GPUBuffer[];
   readonly #all: readonly GPUBuffer[];
 
   /**
-   * @param source the tensor to read, of u32 values
+   * @param source the tensor to read, or several, of 32-bit values
    * @param slots how many results may be on their way at the same time
    */
-  constructor(device: Device, source: Tensor, slots: number) {
+  constructor(device: Device, source: Tensor | readonly Tensor[], slots: number) {
     this.#device = device;
-    this.#source = source;
+    this.#sources = 'buffer' in source ? [source] : source;
+    const bytes = this.#sources.reduce((sum, { byteLength }) => sum + byteLength, 0);
     this.#all = Array.from({ length: slots }, (_, slot) =>
-      device.createBuffer(`ring/${slot}`, source.byteLength, BUFFER_USAGE.MAP_READ | BUFFER_USAGE.COPY_DST),
+      device.createBuffer(`ring/${slot}`, bytes, BUFFER_USAGE.MAP_READ | BUFFER_USAGE.COPY_DST),
     );
     this.#free = [...this.#all];
   }
@@ -33,7 +34,8 @@ export class ReadbackRing {
   }
 
   /**
-   * Submits one run and resolves with what the tensor holds after it. Results arrive in the order of submission.
+   * Submits one run and resolves with the words of the tensor after it, of several one after another. Results arrive in
+   * the order of submission.
    *
    * @throws ArgumentError if no slot is free; rejects with DeviceLostError if the device goes away
    */
@@ -46,7 +48,11 @@ export class ReadbackRing {
     const pass = encoder.beginComputePass();
     plan.encode(pass);
     pass.end();
-    encoder.copyBufferToBuffer(this.#source.buffer, this.#source.byteOffset, staging, 0, staging.size);
+    let at = 0;
+    for (const { buffer, byteOffset, byteLength } of this.#sources) {
+      encoder.copyBufferToBuffer(buffer, byteOffset, staging, at, byteLength);
+      at += byteLength;
+    }
     device.gpu.queue.submit([encoder.finish()]);
     try {
       await device.mapForReading(staging);

@@ -32,7 +32,7 @@ export interface SampleInputs {
 }
 
 export interface SampleOptions {
-  /** Also adds 1 to `position`, after its use. */
+  /** Adds 1 to `position` first: what is chosen stands at that place. */
   readonly advance?: boolean;
   /** Top-k, top-p and min-p, as `settings` say. */
   readonly filters?: boolean;

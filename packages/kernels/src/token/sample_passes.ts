@@ -79,7 +79,7 @@ const recentParams = ({ recent }: SamplePass): { recentOffset: Size; recentStrid
 
 /** Draws from the logits as they are. */
 export function recordSlices(pass: SamplePass): SampleRecords {
-  const { recording, batch, vocabSize, logits, position, settings } = pass;
+  const { recording, batch, vocabSize, logits, position, settings, advance } = pass;
   const sliceWorkgroup = workgroupSizeFor(Math.ceil(vocabSize / QUAD));
   const slices = Math.ceil(vocabSize / (QUAD * sliceWorkgroup));
   const partials = recording.scratch('sample.partials', 'u32', [batch, slices, 2]);
@@ -97,6 +97,7 @@ export function recordSlices(pass: SamplePass): SampleRecords {
       ...logitsParams(pass),
       ...settingsParams(pass),
       positionOffset: position?.offset ?? 0,
+      advance: advance ? 1 : 0,
     },
     overrides: {
       WORKGROUP_SIZE: sliceWorkgroup,
@@ -110,7 +111,7 @@ export function recordSlices(pass: SamplePass): SampleRecords {
 
 /** Applies biases, penalties and mask; then draws, or writes the keys that the filters read. */
 export function recordAdjust(pass: SamplePass, keys: TensorRef | undefined): SampleRecords {
-  const { recording, batch, vocabSize, logits, position, settings, recent, bias, mask, tops } = pass;
+  const { recording, batch, vocabSize, logits, position, settings, recent, bias, mask, advance, tops } = pass;
   const sliceWorkgroup = workgroupSizeOf(recording);
   const slices = Math.ceil(vocabSize / (QUAD * sliceWorkgroup));
   const pairs = tops === undefined ? 1 : 2 + tops;
@@ -140,6 +141,7 @@ export function recordAdjust(pass: SamplePass, keys: TensorRef | undefined): Sam
       ...logitsParams(pass),
       ...settingsParams(pass),
       positionOffset: position?.offset ?? 0,
+      advance: advance ? 1 : 0,
       ...recentParams(pass),
       biasOffset: bias?.offset ?? 0,
       biasStride: bias === undefined ? 0 : strideOfRows('bias', bias, 2),
@@ -233,7 +235,7 @@ export function recordFilters(pass: SamplePass, keys: TensorRef, records: Sample
       list,
       bests,
     },
-    params: { ...reading, capacity, positionOffset },
+    params: { ...reading, capacity, positionOffset, advance: advance ? 1 : 0 },
     overrides: { WORKGROUP_SIZE: workgroup, HAS_POSITION: position !== undefined },
     workgroups: flatGrid(multiplySize(batch, slices)),
   });

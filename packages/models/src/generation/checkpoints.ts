@@ -72,6 +72,8 @@ export class Checkpoints {
 
   /** Keeps a checkpoint if the text grew enough since the last one. */
   consider(sequence: Sequence): void {
+    // Guesses that were wrong are no part of the text.
+    this.forgetAfter(sequence.length);
     const last = this.#entries.at(-1)?.snapshot.length ?? 0;
     if (sequence.length - last >= CHECKPOINT_DISTANCE) this.take(sequence, 'step');
   }

@@ -25,7 +25,7 @@ export interface Edit {
 /** What turns prompts into tokens. */
 export interface PromptWriter {
   encode(text: string, addSpecialTokens: boolean): readonly number[];
-  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string;
+  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean, tools: readonly unknown[] | undefined): string;
 }
 
 export function isMessages(prompt: unknown): prompt is readonly ChatMessage[] {
@@ -45,6 +45,7 @@ export function editFor(
   conversation: Conversation | undefined,
   part: PromptPart | undefined,
   isAnswered: boolean,
+  tools?: readonly unknown[],
 ): Edit {
   const plain = { keep: tokens.length, shared: 0 };
   const current = conversation?.length === tokens.length ? conversation : undefined;
@@ -53,7 +54,7 @@ export function editFor(
   if (typeof part === 'string') return { ...plain, tokens: writer.encode(part, tokens.length === 0) };
   if (part !== undefined && !isMessages(part)) return { ...plain, tokens: part };
   const messages = [...(current?.messages ?? []), ...(part ?? [])];
-  const text = writer.render(messages, isAnswered);
+  const text = writer.render(messages, isAnswered, tools);
   if (current === undefined && tokens.length > 0) return { ...plain, tokens: writer.encode(text, false) };
   const written = { messages, text };
   if (current !== undefined && text.startsWith(current.text)) {
@@ -62,16 +63,21 @@ export function editFor(
   }
   const all = writer.encode(text, false);
   const keep = commonLength(tokens, all);
-  const shared = tokens.length === 0 ? sharedBeginning(writer, messages, all) : 0;
+  const shared = tokens.length === 0 ? sharedBeginning(writer, messages, all, tools) : 0;
   return { keep, tokens: all.slice(keep), conversation: written, shared };
 }
 
 /** Tokens of the system message alone, which other conversations may begin with as well. */
-function sharedBeginning(writer: PromptWriter, messages: readonly ChatMessage[], all: readonly number[]): number {
+function sharedBeginning(
+  writer: PromptWriter,
+  messages: readonly ChatMessage[],
+  all: readonly number[],
+  tools: readonly unknown[] | undefined,
+): number {
   const [first, ...others] = messages;
   if (first?.role !== 'system' || others.length === 0) return 0;
   try {
-    return commonLength(writer.encode(writer.render([first], false), false), all);
+    return commonLength(writer.encode(writer.render([first], false, tools), false), all);
   } catch {
     // Some templates refuse a conversation without a question: then nothing is known to be shared.
     return 0;

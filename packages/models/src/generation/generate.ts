@@ -1,22 +1,9 @@
-import { ArgumentError, IntegrityError, NO_TOKEN } from '@mambalab/kernels';
-import type { SamplingSettings, Sequence } from './sequence.ts';
-import type { Session } from './session.ts';
-
-export interface GenerateOptions {
-  /** Most tokens to write; 256 when absent. */
-  readonly maxTokens?: number;
-  /** 0 is greedy, the default for raw text. */
-  readonly temperature?: number;
-  /** Fixes what is drawn at a temperature above 0; random when absent. */
-  readonly seed?: number;
-  /** Token ids that end the text, beside the model's own. */
-  readonly stopTokens?: readonly number[];
-  /** Go on after the model's end-of-sequence tokens. */
-  readonly ignoreEos?: boolean;
-  readonly signal?: AbortSignal;
-  /** The text that the prompt continues, and that then has both; see {@link Session.generate}. */
-  readonly session?: Session | undefined;
-}
+import { ArgumentError, IntegrityError, NO_TOKEN, UnsupportedModelError } from '@mambalab/kernels';
+import type { ToolCall, ToolCallPart } from '../tool_calls/index.ts';
+import type { TokenConstraint } from './constraint.ts';
+import type { GenerationPlan } from './options.ts';
+import type { SampledToken, TokenLogprob } from './sampling_control.ts';
+import type { Sequence } from './sequence.ts';
 
 /**
  * One token and the text that it settled (often its own, `''` while a character is incomplete). Where the text ends
@@ -25,12 +12,23 @@ export interface GenerateOptions {
 export interface GeneratedPiece {
   readonly text: string;
   readonly token: number;
+  /** Where `logprobs` was asked for. */
+  readonly logprob?: number;
+  /** The most probable tokens at this place, the best first. */
+  readonly topLogprobs?: readonly TokenLogprob[];
+  /** What became known of calls of tools, where there are tools. */
+  readonly toolCalls?: readonly ToolCallPart[];
 }
 
 export interface GenerationResult {
+  /** Without stop texts and without calls of tools. */
   readonly text: string;
   readonly tokens: readonly number[];
   readonly finishReason: 'stop' | 'length' | 'abort';
+  /** Complete calls of tools, in their order; absent where there are no tools. */
+  readonly toolCalls?: readonly ToolCall[];
+  /** The log-probability of each of `tokens`, where asked for. */
+  readonly logprobs?: readonly number[];
   readonly usage: { readonly promptTokens: number; readonly completionTokens: number };
   readonly timings: {
     /** From the start to the first token. */
@@ -40,49 +38,25 @@ export interface GenerationResult {
     readonly prefillTokensPerSecond: number;
     /** Tokens after the first, over the time after the first. */
     readonly decodeTokensPerSecond: number;
+    /** With a draft: tokens that were guessed, and how many of them stayed. */
+    readonly draftedTokens?: number;
+    readonly acceptedTokens?: number;
   };
 }
 
-/** Everything that a run of the generator needs, with defaults filled in. */
-export interface GenerationPlan {
-  readonly prompt: readonly number[];
-  readonly maxTokens: number;
-  readonly sampling: SamplingSettings;
-  readonly stops: ReadonlySet<number>;
-  /** Tokens that the sequence may hold. */
-  readonly contextLength: number;
-  readonly signal: AbortSignal | undefined;
+/** What a run of the generator tells as it goes. */
+export interface GenerationEvents {
+  /** The first token is there. */
+  onPrompt(): void;
+  /** So many tokens were guessed, and so many of them were right. */
+  onDraft(drafted: number, accepted: number): void;
 }
 
-/** @throws ArgumentError for options outside what they may be */
-export function planGeneration(
-  prompt: readonly number[],
-  options: GenerateOptions,
-  defaults: { readonly eosTokens: readonly number[]; readonly contextLength: number; readonly temperature: number },
-): GenerationPlan {
-  const maxTokens = options.maxTokens ?? 256;
-  const temperature = options.temperature ?? defaults.temperature;
-  if (!Number.isInteger(maxTokens) || maxTokens < 1) {
-    throw new ArgumentError(`'maxTokens' is ${maxTokens}.`, 'Give a whole number of at least 1.');
-  }
-  if (!Number.isFinite(temperature) || temperature < 0) {
-    throw new ArgumentError(`'temperature' is ${temperature}.`, 'Give 0 for greedy decoding, or a positive number.');
-  }
-  if (options.seed !== undefined && !Number.isSafeInteger(options.seed)) {
-    throw new ArgumentError(`'seed' is ${options.seed}.`, 'Give a whole number.');
-  }
-  const seed = options.seed ?? Math.floor(Math.random() * 2 ** 48);
-  return {
-    prompt,
-    maxTokens,
-    sampling: { temperature, seed: [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0] },
-    stops: new Set([...(options.stopTokens ?? []), ...(options.ignoreEos === true ? [] : defaults.eosTokens)]),
-    contextLength: defaults.contextLength,
-    signal: options.signal,
-  };
-}
+/** Tokens as they are chosen; returns why there are no more. */
+export type TokenStream = AsyncGenerator<SampledToken, 'stop' | 'length' | 'abort'>;
 
-function checkToken(token: number): void {
+/** @throws IntegrityError if no token could be chosen */
+export function checkToken({ token }: SampledToken): void {
   if (token !== NO_TOKEN) return;
   throw new IntegrityError(
     'The logits of the model are not numbers.',
@@ -90,48 +64,95 @@ function checkToken(token: number): void {
   );
 }
 
+/** Tokens that a text can have after the first: each needs the one before it in the context. */
+export function stepsAfterFirst(sequence: Sequence, plan: GenerationPlan): number {
+  return Math.min(plan.maxTokens - 1, plan.contextLength - sequence.length);
+}
+
 /**
  * Writes tokens after a prompt. Steps are submitted ahead of their results, so the GPU does not wait for JavaScript;
  * what was submitted beyond a stop is discarded with the sequence.
- *
- * @param onPrompt called when the first token is there
  */
-export async function* generateTokens(
-  sequence: Sequence,
-  plan: GenerationPlan,
-  onPrompt: () => void,
-): AsyncGenerator<number, GenerationResult['finishReason']> {
+export async function* generateTokens(sequence: Sequence, plan: GenerationPlan, events: GenerationEvents): TokenStream {
   const { signal } = plan;
   await sequence.prefill(plan.prompt, signal);
-  sequence.setSampling(plan.sampling);
-  let token = await sequence.sampleFirst();
-  onPrompt();
-  // Each further token needs the one before it in the context.
-  const room = plan.contextLength - sequence.length;
-  const steps = Math.min(plan.maxTokens - 1, room);
+  sequence.setSampling(plan.sampling, [...plan.history, ...plan.prompt]);
+  let sampled = await sequence.sample();
+  events.onPrompt();
+  const steps = stepsAfterFirst(sequence, plan);
   await sequence.prepareSteps(steps);
-  const pending: Promise<number>[] = [];
+  const pending: Promise<SampledToken>[] = [];
   let submitted = 0;
   try {
-    for (let written = 0; ; written++) {
-      checkToken(token);
-      if (plan.stops.has(token)) return 'stop';
+    for (;;) {
+      checkToken(sampled);
+      if (plan.stops.has(sampled.token)) return 'stop';
       // Keep the queue full before handing the token out: the GPU works while the consumer does.
       while (submitted < steps && sequence.freeSlots > 0) {
-        const step = sequence.step();
+        const step = sequence.next();
         // It may fail while the consumer looks at an earlier token and nobody awaits it yet.
         step.catch(() => undefined);
         pending.push(step);
         submitted += 1;
       }
-      yield token;
+      yield sampled;
       if (signal?.aborted === true) return 'abort';
       const next = pending.shift();
       if (next === undefined) return 'length';
-      token = await next;
+      sampled = await next;
     }
   } finally {
     // Results still on their way hold slots of the ring; a failure among them was reported by the awaited one.
     await Promise.allSettled(pending);
   }
+}
+
+/** As {@link generateTokens}, where JavaScript has a say before each token: a constraint, or a `logitsProcessor`. */
+export async function* generateInLoop(
+  sequence: Sequence,
+  plan: GenerationPlan,
+  constraint: TokenConstraint | undefined,
+  events: GenerationEvents,
+): TokenStream {
+  const { signal, logitsProcessor } = plan;
+  const tokens = [...plan.history, ...plan.prompt];
+  await sequence.prefill(plan.prompt, signal);
+  sequence.setSampling(plan.sampling, tokens);
+  const steps = stepsAfterFirst(sequence, plan);
+  await sequence.prepareForward(steps);
+  for (let written = 0; ; written++) {
+    if (logitsProcessor !== undefined) {
+      const logits = await sequence.lastLogits();
+      const processed = logitsProcessor(logits, tokens) ?? logits;
+      if (processed.length !== logits.length) {
+        throw new ArgumentError(
+          `The logitsProcessor returned ${processed.length} logits of ${logits.length}.`,
+          'Return as many as it is given, or nothing.',
+        );
+      }
+      sequence.setLogits(processed);
+    }
+    if (constraint !== undefined) sequence.setMask(requireAny(await constraint.mask()));
+    const sampled = await sequence.sample();
+    if (written === 0) events.onPrompt();
+    checkToken(sampled);
+    const { token } = sampled;
+    if (plan.stops.has(token)) return 'stop';
+    tokens.push(token);
+    constraint?.accept(token);
+    const isLast = written >= steps || constraint?.ended === true;
+    // The GPU works while the consumer and the constraint do.
+    if (!isLast) sequence.forward();
+    yield sampled;
+    if (signal?.aborted === true) return 'abort';
+    if (isLast) return constraint?.ended === true ? 'stop' : 'length';
+  }
+}
+
+function requireAny(mask: Uint32Array): Uint32Array {
+  if (mask.some((word) => word !== 0)) return mask;
+  throw new UnsupportedModelError(
+    'No token of the vocabulary can continue the text as the response format asks.',
+    'Use another format, or a model whose vocabulary can write it.',
+  );
 }

@@ -1,32 +1,12 @@
-import type { Tokenizer } from '../text/tokenizer.ts';
-import type { GeneratedPiece, GenerationPlan, GenerationResult } from './generate.ts';
-import { generateTokens } from './generate.ts';
-import type { Sequence } from './sequence.ts';
-
-/** A sequence lent to one generation, and how it goes back. */
-export interface LentSequence {
-  readonly sequence: Sequence;
-  /** What is left to process of the prompt, where the sequence holds some of it; all of it when absent. */
-  readonly prompt?: readonly number[];
-  /** Called when the first token is there. */
-  onPrompt?(): void;
-  /** Called with every token that is handed out, before it is. */
-  onToken?(token: number): void;
-  release(): void;
-}
-
-/** What a generation needs of its model. */
-export interface GenerationSetup {
-  /** Without one, pieces have no text. */
-  readonly tokenizer: Tokenizer | undefined;
-  /** Throws for a bad prompt or option; called when the generation starts. */
-  readonly plan: () => GenerationPlan;
-  readonly acquire: (plan: GenerationPlan) => Promise<LentSequence>;
-}
+import type { GeneratedPiece, GenerationResult } from './generate.ts';
+import type { GenerationSetup } from './run_generation.ts';
+import { Progress, runGeneration } from './run_generation.ts';
 
 /**
  * A text in the making: iterate over it for its pieces, or await `result`, or both, in any order and any number of
- * times. It runs as fast as its fastest reader asks; when the last reader leaves before the end, it stops there.
+ * times. It runs as fast as its fastest reader asks, and never ahead of it: a slow reader alone leaves nothing waiting.
+ * All readers share one list of pieces, which is as long as the text. When the last reader leaves before the end, the
+ * text stops there.
  */
 export class Generation implements AsyncIterable<GeneratedPiece> {
   readonly #progress = new Progress();
@@ -66,19 +46,22 @@ export class Generation implements AsyncIterable<GeneratedPiece> {
     }
   }
 
-  /** The text as a stream of strings, one a token. */
+  /** The text as a stream of strings, one a token. A token is written when it is asked for. */
   toReadableStream(): ReadableStream<string> {
     const pieces = this[Symbol.asyncIterator]();
-    return new ReadableStream<string>({
-      async pull(controller): Promise<void> {
-        const { value, done } = await pieces.next();
-        if (done === true) controller.close();
-        else controller.enqueue(value.text);
+    return new ReadableStream<string>(
+      {
+        async pull(controller): Promise<void> {
+          const { value, done } = await pieces.next();
+          if (done === true) controller.close();
+          else controller.enqueue(value.text);
+        },
+        async cancel(): Promise<void> {
+          await pieces.return();
+        },
       },
-      async cancel(): Promise<void> {
-        await pieces.return();
-      },
-    });
+      { highWaterMark: 0 },
+    );
   }
 
   async #drain(): Promise<GenerationResult> {
@@ -120,94 +103,5 @@ export class Generation implements AsyncIterable<GeneratedPiece> {
     this.#outcome = this.#source.return(result).then(() => result);
     this.#outcome.catch(() => undefined);
     await this.#outcome;
-  }
-}
-
-/** What a generation has written so far, and when. */
-class Progress {
-  promptTokens = 0;
-  readonly #tokens: number[] = [];
-  readonly #texts: string[] = [];
-  #started = 0;
-  #firstToken = 0;
-
-  start(): void {
-    this.#started = performance.now();
-    this.#firstToken = this.#started;
-  }
-
-  markFirstToken(): void {
-    this.#firstToken = performance.now();
-  }
-
-  add(text: string, token: number): void {
-    this.#texts.push(text);
-    this.#tokens.push(token);
-  }
-
-  result(finishReason: GenerationResult['finishReason']): GenerationResult {
-    const { promptTokens } = this;
-    const tokens = [...this.#tokens];
-    const prefillMs = this.#firstToken - this.#started;
-    const decodeMs = tokens.length === 0 ? 0 : performance.now() - this.#firstToken;
-    return {
-      text: this.#texts.join(''),
-      tokens,
-      finishReason,
-      usage: { promptTokens, completionTokens: tokens.length },
-      timings: {
-        timeToFirstTokenMs: prefillMs,
-        prefillMs,
-        decodeMs,
-        prefillTokensPerSecond: prefillMs > 0 ? (promptTokens / prefillMs) * 1000 : 0,
-        decodeTokensPerSecond: decodeMs > 0 ? ((tokens.length - 1) / decodeMs) * 1000 : 0,
-      },
-    };
-  }
-}
-
-async function* runGeneration(
-  setup: GenerationSetup,
-  progress: Progress,
-): AsyncGenerator<GeneratedPiece, GenerationResult> {
-  progress.start();
-  const plan = setup.plan();
-  plan.signal?.throwIfAborted();
-  progress.promptTokens = plan.prompt.length;
-  const detokenizer = setup.tokenizer?.detokenizer({ skipSpecialTokens: true });
-  let lastToken: number | undefined;
-  const lent = await setup.acquire(plan);
-  try {
-    const source = generateTokens(lent.sequence, { ...plan, prompt: lent.prompt ?? plan.prompt }, () => {
-      progress.markFirstToken();
-      lent.onPrompt?.();
-    });
-    let finishReason: GenerationResult['finishReason'] | undefined;
-    try {
-      while (finishReason === undefined) {
-        const { value, done } = await source.next();
-        if (done === true) {
-          finishReason = value;
-        } else {
-          const text = detokenizer?.push(value) ?? '';
-          progress.add(text, value);
-          lent.onToken?.(value);
-          lastToken = value;
-          yield { text, token: value };
-        }
-      }
-    } finally {
-      // Waits for steps on their way, so that the sequence goes back quiet.
-      await source.return('abort');
-    }
-    plan.signal?.throwIfAborted();
-    const result = progress.result(finishReason);
-    const rest = detokenizer?.flush() ?? '';
-    if (rest === '' || lastToken === undefined) return result;
-    // What the last tokens left open belongs to the last of them.
-    yield { text: rest, token: lastToken };
-    return { ...result, text: result.text + rest };
-  } finally {
-    lent.release();
   }
 }

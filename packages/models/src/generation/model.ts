@@ -2,15 +2,19 @@ import type { Capabilities, MambalabError } from '@mambalab/kernels';
 import { ArgumentError, IntegrityError, UnsupportedModelError } from '@mambalab/kernels';
 import { cacheBytesPerToken, stateBytesOf } from '../graph/names.ts';
 import type { ModelSpec } from '../spec/model_spec.ts';
-import type { ChatTemplate } from '../text/chat_template.ts';
+import type { ChatMessage, ChatTemplate } from '../text/chat_template.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
+import type { TokenConstraint } from './constraint.ts';
+import { checkResponseFormat } from './constraint.ts';
 import type { PromptPart } from './conversation.ts';
 import { isMessages } from './conversation.ts';
-import type { GenerateOptions, GenerationPlan } from './generate.ts';
-import { planGeneration } from './generate.ts';
-import type { LentSequence } from './generation.ts';
 import { Generation } from './generation.ts';
+import type { GrammarEngineSource } from './grammar_constraint.ts';
+import { GrammarConstraints } from './grammar_constraint.ts';
+import type { GenerateOptions, GenerationPlan, SamplingOptions } from './options.ts';
+import { planGeneration } from './options.ts';
 import { PrefixCache } from './prefix_cache.ts';
+import type { GenerationSetup, LentSequence } from './run_generation.ts';
 import type { ModelRuntime } from './runtime.ts';
 import type { EmbedTextsOptions, Score } from './score.ts';
 import { checkEmbedOptions, embedTokens, scoreTokens } from './score.ts';
@@ -18,6 +22,8 @@ import { Sequence } from './sequence.ts';
 import type { SessionHost, SessionOptions } from './session.ts';
 import { Session, uploadState } from './session.ts';
 import { readSession } from './session_bytes.ts';
+import type { Drafter } from './speculative.ts';
+import { ModelDrafter, promptLookup } from './speculative.ts';
 import type { Golden, Verification } from './verify.ts';
 import { verifyModel } from './verify.ts';
 
@@ -54,10 +60,12 @@ export interface ModelParts {
   readonly tokenizerProblem?: MambalabError | undefined;
   readonly chatTemplate: ChatTemplate;
   readonly eosTokens: readonly number[];
-  /** Temperature for conversations, from the generation configuration. */
-  readonly chatTemperature: number;
   /** Bytes that the beginnings which sessions share may take; 64 MiB when absent. */
   readonly prefixCacheBytes?: number | undefined;
+  /** How tokens of conversations are chosen, from the generation configuration. */
+  readonly chatSampling: SamplingOptions;
+  /** How to load what response formats are made with. */
+  readonly grammarEngine: GrammarEngineSource;
   /** Frees what the model does not share with its caller. */
   readonly onDispose: () => void;
 }
@@ -77,6 +85,7 @@ export class Model {
   readonly #host: SessionHost;
   /** A sequence that was used before: its buffers and bind groups serve the next call. */
   #idle: Sequence | undefined;
+  #constraints: GrammarConstraints | undefined;
   #disposed = false;
 
   constructor(parts: ModelParts) {
@@ -138,8 +147,8 @@ export class Model {
     const { session, ...others } = options;
     if (session !== undefined) return this.#own(session).generate(prompt, others);
     return new Generation({
-      tokenizer: this.#parts.tokenizer,
-      plan: () => this.#planFor(this.#encode(prompt), options, isMessages(prompt)),
+      ...this.#setupFor(options),
+      plan: () => this.#planFor(this.#encode(prompt, options.tools), options, isMessages(prompt)),
       acquire: (plan) => this.#acquire(plan.prompt.length),
     });
   }
@@ -252,6 +261,7 @@ export class Model {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#idle?.dispose();
+    this.#constraints?.dispose();
     for (const sequence of this.#lent) sequence.dispose();
     for (const session of this.#sessions) session.dispose();
     this.#prefixes.clear();
@@ -332,11 +342,11 @@ export class Model {
       get runtime(): ModelRuntime {
         return current();
       },
-      tokenizer: this.#parts.tokenizer,
+      setupFor: (options) => this.#setupFor(options),
       prefixes: this.#prefixes,
       encode: (text, addSpecialTokens) => this.tokenizer.encode(text, { addSpecialTokens }),
-      render: (messages, addGenerationPrompt) => this.#parts.chatTemplate.render(messages, { addGenerationPrompt }),
-      planFor: (tokens, options, isChat) => this.#planFor(tokens, options, isChat),
+      render: (messages, addGenerationPrompt, tools) => this.#render(messages, addGenerationPrompt, tools),
+      planFor: (tokens, options, isChat, history) => this.#planFor(tokens, options, isChat, history),
       schedule: (lent) => lent,
       add: (session) => this.#sessions.add(session),
       delete: (session) => this.#sessions.delete(session),
@@ -352,16 +362,86 @@ export class Model {
     );
   }
 
-  #planFor(tokens: readonly number[], options: GenerateOptions, isChat: boolean): GenerationPlan {
-    const temperature = isChat ? this.#parts.chatTemperature : 0;
-    const { contextLength } = this;
-    return planGeneration(tokens, options, { eosTokens: this.#parts.eosTokens, contextLength, temperature });
+  async #constrain({ responseFormat, stops }: GenerationPlan): Promise<TokenConstraint | undefined> {
+    if (responseFormat === undefined) return undefined;
+    this.#constraints ??= new GrammarConstraints(this.#parts.grammarEngine, this.tokenizer, this.spec.vocabSize);
+    return await this.#constraints.constraint(responseFormat, stops);
   }
 
-  #encode(prompt: Prompt): readonly number[] {
+  async #draft(plan: GenerationPlan): Promise<Drafter | undefined> {
+    const source = plan.draft?.source;
+    if (source === undefined) return undefined;
+    if (source === 'prompt-lookup') return promptLookup;
+    if (source.spec.vocabSize !== this.spec.vocabSize) {
+      throw new ArgumentError(
+        `'draft' has ${source.spec.vocabSize} tokens; this model has ${this.spec.vocabSize}.`,
+        'Use a smaller model of the same family, with the same vocabulary.',
+      );
+    }
+    const difference = firstDifference(this.#parts.tokenizer, source.#parts.tokenizer);
+    if (difference !== undefined) {
+      throw new ArgumentError(
+        `'draft' has another vocabulary: token ${difference} differs.`,
+        'Use a smaller model of the same family, with the same vocabulary.',
+      );
+    }
+    const { sequence, release } = await source.#acquire(plan.prompt.length);
+    return new ModelDrafter(sequence, plan, source.contextLength, release);
+  }
+
+  /** What all generations with these options need of the model. */
+  #setupFor(options: GenerateOptions): Omit<GenerationSetup, 'plan' | 'acquire'> {
+    return {
+      // What needs a text says so where there is none.
+      tokenizer: needsText(options) ? this.tokenizer : this.#parts.tokenizer,
+      hasTools: (options.tools?.length ?? 0) > 0,
+      constrain: (plan) => this.#constrain(plan),
+      draft: (plan) => this.#draft(plan),
+    };
+  }
+
+  #planFor(
+    tokens: readonly number[],
+    options: GenerateOptions,
+    isChat: boolean,
+    history: readonly number[] = [],
+  ): GenerationPlan {
+    if (options.responseFormat !== undefined) checkResponseFormat(options.responseFormat);
+    return planGeneration(tokens, options, {
+      eosTokens: this.#parts.eosTokens,
+      contextLength: this.contextLength,
+      vocabSize: this.spec.vocabSize,
+      sampling: isChat ? this.#parts.chatSampling : {},
+      history,
+    });
+  }
+
+  #render(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    tools: readonly unknown[] | undefined,
+  ): string {
+    const offered = tools === undefined || tools.length === 0 ? {} : { tools };
+    return this.#parts.chatTemplate.render(messages, { addGenerationPrompt, ...offered });
+  }
+
+  #encode(prompt: Prompt, tools: readonly unknown[] | undefined): readonly number[] {
     if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
     if (!isMessages(prompt)) return prompt;
-    const text = this.#parts.chatTemplate.render(prompt);
-    return this.tokenizer.encode(text, { addSpecialTokens: false });
+    return this.tokenizer.encode(this.#render(prompt, true, tools), { addSpecialTokens: false });
   }
+}
+
+/** Whether options speak of text, not of tokens alone. */
+function needsText({ stop = [], tools = [], responseFormat }: GenerateOptions): boolean {
+  return stop.length > 0 || tools.length > 0 || responseFormat !== undefined;
+}
+
+/** The first token that two vocabularies spell differently; undefined where one has no spelling at all. */
+function firstDifference(one: Tokenizer | undefined, other: Tokenizer | undefined): number | undefined {
+  if (one === undefined || other === undefined || one === other) return undefined;
+  for (let token = 0; token < Math.max(one.vocabSize, other.vocabSize); token++) {
+    if (one.idToToken(token) !== other.idToToken(token)) return token;
+  }
+  return undefined;
 }

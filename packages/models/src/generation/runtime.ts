@@ -2,6 +2,8 @@ import type { Device, Dtype, ForcedChoices, Plan, Tensor } from '@mambalab/kerne
 import { copyParts, createStore, Executor, ropeInverseFrequencies } from '@mambalab/kernels';
 import type { BuildOptions, PrefillHead } from '../graph/build.ts';
 import { buildDecode, buildPrefill, buildSample } from '../graph/build.ts';
+import type { SamplingFeatures } from '../graph/sampling.ts';
+import { featuresKey, PLAIN_SAMPLING } from '../graph/sampling.ts';
 import type { CacheDtype } from '../graph/names.ts';
 import { hasAttention, MAXIMUM_CHUNK, pageRing, pageTable, pageTableName, rotaryTables } from '../graph/names.ts';
 import type { ModelSpec, RotaryScaling, RotarySpec } from '../spec/model_spec.ts';
@@ -160,13 +162,24 @@ export class ModelRuntime {
     );
   }
 
-  /** The plan for one token of each of `batch` sequences. */
-  decodePlan(capacity: number, batch: number = 1): Promise<Plan> {
-    return this.#plan(`decode/${capacity}/${batch}`, capacity, buildDecode, batch);
+  /** The plan for one token of each of `batch` sequences, with what their sampling uses, or 'none' to leave it out. */
+  decodePlan(capacity: number, batch: number = 1, sampling: SamplingFeatures | 'none' = PLAIN_SAMPLING): Promise<Plan> {
+    const key = sampling === 'none' ? sampling : featuresKey(sampling);
+    return this.#plan(
+      `decode/${capacity}/${batch}/${key}`,
+      capacity,
+      (options) => buildDecode(options, sampling),
+      batch,
+    );
   }
 
-  samplePlan(): Promise<Plan> {
-    return this.#plan('sample', 1, buildSample);
+  samplePlan(sampling: SamplingFeatures = PLAIN_SAMPLING, batch: number = 1): Promise<Plan> {
+    return this.#plan(
+      `sample/${batch}/${featuresKey(sampling)}`,
+      1,
+      (options) => buildSample(options, sampling),
+      batch,
+    );
   }
 
   dispose(): void {

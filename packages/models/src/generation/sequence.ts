@@ -6,16 +6,10 @@ import type { PrefillHead } from '../graph/build.ts';
 import type { StateTensor } from '../graph/names.ts';
 import { MAXIMUM_CHUNK, stateTensors } from '../graph/names.ts';
 import type { ModelRuntime } from './runtime.ts';
+import type { SampledToken, SamplingSettings } from './sampling_control.ts';
+import { SamplingControl } from './sampling_control.ts';
 import type { Snapshot, SnapshotScope, UsedState } from './snapshot.ts';
 import { ringsHold, snapshotStore, usedStates } from './snapshot.ts';
-
-/** How the next tokens are chosen. */
-export interface SamplingSettings {
-  /** 0 is greedy. */
-  readonly temperature: number;
-  /** 64 bits as two words; the same seed gives the same text on the same kind of device. */
-  readonly seed: readonly [number, number];
-}
 
 /**
  * Tokens that may be on their way from the GPU: it starts the next while JavaScript looks at the last ones. After a
@@ -44,7 +38,7 @@ function chunkLimitFor(width: number): number {
 
 /** A place in the tensors of a batch, where a sequence is while it is decoded together with others. */
 export interface SequenceSlot {
-  /** State tensors (B, ...), `token`, `position` and `settings`. */
+  /** State tensors (B, ...), `token` and `position`. */
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly index: number;
   /** Tokens that the caches of the batch have room for. */
@@ -55,7 +49,6 @@ export interface SequenceSlot {
 const SLOT_CONTROLS: readonly (readonly [name: string, byteLength: number])[] = [
   ['token', 4],
   ['position', 4],
-  ['settings', 16],
 ];
 
 /** One sequence on the GPU: its states, caches, position and the plans bound to them. */
@@ -63,6 +56,10 @@ export class Sequence {
   readonly #runtime: ModelRuntime;
   readonly #control: ReadonlyMap<string, Tensor>;
   readonly #ring: ReadbackRing;
+  readonly #sampling: SamplingControl;
+  /** Reads log-probabilities too, once a text asks for them. */
+  #logprobRing: ReadbackRing | undefined;
+  #logprobs: number | undefined;
   #states = new Map<string, Tensor>();
   #bound = new WeakMap<Plan, BoundPlan>();
   #capacity = 0;
@@ -70,7 +67,7 @@ export class Sequence {
   #furthest = 0;
   #slot: SequenceSlot | undefined;
   #disposed = false;
-  /** Called whenever tokens were submitted: a chunk of a prompt, or a step. Errors are those of the call. */
+  /** Called whenever the length changed in a call: by a chunk of a prompt, a step, or guesses that were wrong. */
   onAdvance: (() => void) | undefined;
 
   private constructor(runtime: ModelRuntime) {
@@ -84,9 +81,9 @@ export class Sequence {
       make('tokens', 'u32', [MAXIMUM_CHUNK]),
       make('token', 'u32', [1]),
       make('position', 'u32', [1]),
-      make('settings', 'u32', [1, 4]),
       make('logits', 'f32', [1, spec.vocabSize]),
     ]);
+    this.#sampling = new SamplingControl(device, 1, spec.vocabSize);
     this.#ring = new ReadbackRing(device, this.#tensor('token'), TOKENS_IN_FLIGHT);
   }
 
@@ -109,7 +106,7 @@ export class Sequence {
 
   /** How many further steps may be submitted before a result is awaited. */
   get freeSlots(): number {
-    return this.#ring.free;
+    return this.#activeRing.free;
   }
 
   /** Bytes of the recurrent states and of the KV caches, as allocated. */
@@ -357,41 +354,143 @@ export class Sequence {
     return new Float32Array(data.buffer, 0, this.#runtime.spec.vocabSize);
   }
 
-  /** Sets how {@link sampleFirst} and {@link step} choose tokens. */
-  setSampling({ temperature, seed }: SamplingSettings): void {
-    const words = new Uint32Array(4);
-    new Float32Array(words.buffer)[0] = temperature;
-    words[1] = seed[0];
-    words[2] = seed[1];
-    this.#runtime.device.write(this.#tensor('settings'), words);
+  /**
+   * Sets how {@link sample} and {@link next} choose tokens.
+   *
+   * @param history tokens before the next one, which penalties look at
+   */
+  setSampling(settings: SamplingSettings, history: readonly number[] = []): void {
+    this.#refuseDisposed();
+    const before = this.#sampling.tensors.size;
+    this.#sampling.setRow(0, settings, history);
+    this.#logprobs = settings.logprobs;
+    this.#step = undefined;
+    this.#forward = undefined;
+    // A plan that was bound before lacks tensors that are new.
+    if (this.#sampling.tensors.size > before) this.#bound = new WeakMap();
+    if (settings.logprobs === undefined || this.#logprobRing !== undefined) return;
+    const sources = [this.#tensor('token'), ...this.#sampling.readback];
+    this.#logprobRing = new ReadbackRing(this.#runtime.device, sources, TOKENS_IN_FLIGHT);
   }
 
-  /** Chooses a token from the logits of a prefill. */
+  /** Allows the tokens whose bits are set, for the next choice; for settings that are `masked`. */
+  setMask(words: Uint32Array): void {
+    this.#refuseDisposed();
+    this.#sampling.setMask(0, words);
+  }
+
+  /** Replaces the logits (V) that the next token is chosen from. */
+  setLogits(logits: Float32Array): void {
+    this.#runtime.device.write(this.#tensor('logits'), logits);
+  }
+
+  /** Chooses a token from the logits that are there. */
+  async sample(): Promise<SampledToken> {
+    return await this.#read(this.#bind(await this.#runtime.samplePlan(this.#sampling.features)));
+  }
+
+  /** As {@link sample}, the token alone. */
   async sampleFirst(): Promise<number> {
-    return await this.#read(this.#bind(await this.#runtime.samplePlan()));
+    return (await this.sample()).token;
   }
 
-  /** Gets everything ready that {@link step} needs for `count` further tokens, so that it can submit at once. */
+  /** Gets everything ready that {@link next} needs for `count` further tokens, so that it can submit at once. */
   async prepareSteps(count: number): Promise<void> {
     await this.#reserve(this.#length + count);
-    this.#step = this.#bind(await this.#runtime.decodePlan(this.#capacity));
+    this.#step = this.#bind(await this.#runtime.decodePlan(this.#capacity, 1, this.#sampling.features));
   }
   #step: BoundPlan | undefined;
 
-  /**
-   * Consumes the token that was chosen last and chooses the next. Submits at once; several steps may be on their way.
-   * Call {@link prepareSteps} first.
-   */
-  step(): Promise<number> {
-    if (this.#step === undefined || (this.#capacity > 1 && this.#length >= this.#capacity)) {
-      return Promise.reject(new ArgumentError('No room was prepared for this step.', 'Call prepareSteps first.'));
-    }
-    if (this.#ring.free === 0) return this.#read(this.#step);
-    const token = this.#read(this.#step);
-    token.catch(() => undefined);
-    // A step that the ring refuses is none; that of another is behind it on the GPU.
+  /** As {@link prepareSteps}, for {@link forward}. */
+  async prepareForward(count: number): Promise<void> {
+    await this.#reserve(this.#length + count);
+    this.#forward = this.#bind(await this.#runtime.decodePlan(this.#capacity, 1, 'none'));
+  }
+  #forward: BoundPlan | undefined;
+
+  /** Consumes the token that was chosen last, and leaves the logits after it on the GPU. Submits at once. */
+  forward(): void {
+    this.#refuseDisposed();
+    const plan = this.#prepared(this.#forward);
+    plan.submit();
     this.#advanced(1);
-    return token;
+  }
+
+  /**
+   * Consumes the token that was chosen last and chooses the next. Submits at once; several may be on their way. Call
+   * {@link prepareSteps} first.
+   */
+  async next(): Promise<SampledToken> {
+    const plan = this.#prepared(this.#step);
+    // A step that the ring refuses is none.
+    const isSubmitted = this.#activeRing.free > 0;
+    const token = this.#read(plan);
+    token.catch(() => undefined);
+    // Behind the step on the GPU.
+    if (isSubmitted) this.#advanced(1);
+    return await token;
+  }
+
+  /** As {@link next}, the token alone. */
+  async step(): Promise<number> {
+    return (await this.next()).token;
+  }
+
+  /**
+   * Processes up to 8 tokens in one pass, and chooses a token after each of them as if it had been reached by steps.
+   * Later choices take for granted that the earlier ones are the tokens that follow here.
+   */
+  async sampleAfterEach(tokens: readonly number[], signal?: AbortSignal): Promise<SampledToken[]> {
+    await this.#reserve(this.#length + tokens.length);
+    const { device, spec } = this.#runtime;
+    const sample = this.#bind(await this.#runtime.samplePlan(this.#sampling.features));
+    const sources = [this.#tensor('token'), ...(this.#logprobs === undefined ? [] : this.#sampling.readback)];
+    using ring = new ReadbackRing(device, sources, tokens.length);
+    const base = this.#length;
+    const chosen: Promise<SampledToken>[] = [];
+    await this.#chunks(
+      tokens,
+      { signal },
+      () => 'all',
+      (plan, _first, count) => {
+        // At once: the next run of the plan, of whatever sequence, has other logits.
+        const rows = plan.output('allLogits');
+        for (let row = 0; row < count; row++) {
+          const source = { ...rows, byteOffset: row * rows.rowStride * 4, byteLength: spec.vocabSize * 4 };
+          device.copy(source, this.#tensor('logits'));
+          device.write(this.#tensor('position'), Uint32Array.of(base + row + 1));
+          chosen.push(this.#read(sample, ring));
+        }
+        return Promise.resolve();
+      },
+    );
+    return await Promise.all(chosen);
+  }
+
+  /** Keeps the recurrent states as they are now, for {@link rewindToMark}; the last mark counts. */
+  mark(): void {
+    const { device } = this.#runtime;
+    for (const { name, kind, dtype, shape } of this.#stateTensors(this.#capacity)) {
+      const state = this.#states.get(name);
+      if (kind !== 'state' || state === undefined) continue;
+      const kept = this.#marked.get(name) ?? device.createTensor(`mark/${name}`, dtype, shape);
+      this.#marked.set(name, kept);
+      device.copy(state, kept);
+    }
+    this.#markedLength = this.#length;
+  }
+  readonly #marked = new Map<string, Tensor>();
+  #markedLength = 0;
+
+  /** Forgets what was consumed since the mark. Caches keep it, behind the position, until it is written over. */
+  rewindToMark(): void {
+    const { device } = this.#runtime;
+    for (const [name, kept] of this.#marked) {
+      const state = this.#states.get(name);
+      if (state !== undefined) device.copy(kept, state);
+    }
+    this.#setLength(this.#markedLength, this.#furthest);
+    this.onAdvance?.();
   }
 
   /** Sets the token that the next {@link step} consumes, as if it had been sampled. */
@@ -402,7 +501,10 @@ export class Sequence {
 
   dispose(): void {
     this.#ring.dispose();
-    for (const tensor of [...this.#states.values(), ...this.#control.values()]) tensor.dispose();
+    this.#logprobRing?.dispose();
+    this.#sampling.dispose();
+    for (const tensor of [...this.#states.values(), ...this.#control.values(), ...this.#marked.values()])
+      tensor.dispose();
     this.#states.clear();
     this.#disposed = true;
   }
@@ -412,11 +514,19 @@ export class Sequence {
     if (this.#disposed) throw new ArgumentError('The sequence, or its model, is disposed.', 'Load the model again.');
   }
 
-  async #read(plan: BoundPlan): Promise<number> {
+  get #activeRing(): ReadbackRing {
+    return this.#logprobs === undefined ? this.#ring : (this.#logprobRing ?? this.#ring);
+  }
+
+  #prepared(plan: BoundPlan | undefined): BoundPlan {
+    if (plan !== undefined && (this.#capacity === 1 || this.#length < this.#capacity)) return plan;
+    throw new ArgumentError('No room was prepared for this step.', 'Call prepareSteps first.');
+  }
+
+  async #read(plan: BoundPlan, ring: ReadbackRing = this.#activeRing): Promise<SampledToken> {
     this.#refuseDisposed();
     try {
-      const [token = 0] = await this.#ring.submit(plan);
-      return token;
+      return this.#sampling.sampled(0, await ring.submit(plan), this.#logprobs);
     } catch (error) {
       // Disposing cancels what is on its way.
       this.#refuseDisposed();
@@ -508,6 +618,7 @@ export class Sequence {
     this.#capacity = capacity;
     this.#bound = new WeakMap();
     this.#step = undefined;
+    this.#forward = undefined;
   }
 
   #stateTensors(capacity: number): StateTensor[] {
@@ -520,7 +631,9 @@ export class Sequence {
     if (cached !== undefined) return cached;
     const { constants } = this.#runtime;
     const pages = this.#runtime.pageTables(this.#capacity);
-    const bound = plan.bind(new Map([...constants, ...pages, ...this.#states, ...this.#control]));
+    const bound = plan.bind(
+      new Map([...constants, ...pages, ...this.#states, ...this.#control, ...this.#sampling.tensors]),
+    );
     this.#bound.set(plan, bound);
     return bound;
   }

@@ -1,16 +1,15 @@
 // Longer than most files, because everything that changes the tokens and the state of a session together is here.
 import type { Tensor } from '@mambalab/kernels';
 import { ArgumentError, DeviceLostError } from '@mambalab/kernels';
-import type { Tokenizer } from '../text/tokenizer.ts';
 import type { ChatMessage } from '../text/chat_template.ts';
 import type { CheckpointKind } from './checkpoints.ts';
 import { Checkpoints } from './checkpoints.ts';
 import type { Conversation, Edit, PromptPart, PromptWriter } from './conversation.ts';
 import { editFor } from './conversation.ts';
-import type { GenerateOptions, GenerationPlan } from './generate.ts';
-import type { LentSequence } from './generation.ts';
 import { Generation } from './generation.ts';
+import type { GenerateOptions, GenerationPlan } from './options.ts';
 import type { PrefixCache } from './prefix_cache.ts';
+import type { GenerationSetup, LentSequence } from './run_generation.ts';
 import type { ModelRuntime } from './runtime.ts';
 import { Sequence } from './sequence.ts';
 import type { SaveDtype, SavedSession } from './session_bytes.ts';
@@ -34,10 +33,15 @@ export interface SaveOptions {
 export interface SessionHost extends PromptWriter {
   /** That of now: after a recovery it is another. */
   readonly runtime: ModelRuntime;
-  readonly tokenizer: Tokenizer | undefined;
+  setupFor(options: GenerateOptions): Omit<GenerationSetup, 'plan' | 'acquire'>;
   readonly prefixes: PrefixCache;
   /** @throws ArgumentError for bad options */
-  planFor(tokens: readonly number[], options: GenerateOptions, isChat: boolean): GenerationPlan;
+  planFor(
+    tokens: readonly number[],
+    options: GenerateOptions,
+    isChat: boolean,
+    history: readonly number[],
+  ): GenerationPlan;
   /** Lets a sequence take part in batches until it is released. */
   schedule(lent: LentSequence): LentSequence;
   add(session: Session): void;
@@ -144,14 +148,15 @@ export class Session {
     const isPart = typeof first === 'string' || Array.isArray(first);
     const part = isPart ? (first as PromptPart) : undefined;
     const options = isPart ? second : (first as GenerateOptions);
-    let edit: Edit | undefined;
+    const setup = this.#host.setupFor(options);
+    const edited = (): Edit => this.#editFor(part, true, options.tools);
     return new Generation({
-      tokenizer: this.#host.tokenizer,
+      ...setup,
       plan: () => {
-        edit = this.#editFor(part, true);
-        return this.#host.planFor(edit.tokens, options, edit.conversation !== undefined);
+        const { tokens, keep, conversation } = edited();
+        return this.#host.planFor(tokens, options, conversation !== undefined, this.#tokens.slice(0, keep));
       },
-      acquire: (plan) => this.#begin(edit ?? this.#editFor(part, true), plan.signal),
+      acquire: ({ signal }) => this.#begin(edited(), signal, setup.tokenizer),
     });
   }
 
@@ -358,8 +363,8 @@ export class Session {
     return sequence;
   }
 
-  #editFor(part: PromptPart | undefined, isAnswered: boolean): Edit {
-    return editFor(this.#host, this.#tokens, this.#conversations.at(-1), part, isAnswered);
+  #editFor(part: PromptPart | undefined, isAnswered: boolean, tools?: readonly unknown[]): Edit {
+    return editFor(this.#host, this.#tokens, this.#conversations.at(-1), part, isAnswered, tools);
   }
 
   /** Adds the tokens of an edit and does something with them; undone where it fails. */
@@ -421,7 +426,11 @@ export class Session {
     return sequence;
   }
 
-  async #begin(edit: Edit, signal: AbortSignal | undefined): Promise<LentSequence> {
+  async #begin(
+    edit: Edit,
+    signal: AbortSignal | undefined,
+    tokenizer: GenerationSetup['tokenizer'],
+  ): Promise<LentSequence> {
     this.#enter();
     const undo = this.#undo(edit);
     const written: number[] = [];
@@ -434,7 +443,6 @@ export class Session {
         return;
       }
       this.#tokens.push(...written);
-      const { tokenizer } = this.#host;
       const text = (skipSpecialTokens: boolean): string => tokenizer?.decode(written, { skipSpecialTokens }) ?? '';
       this.#noteConversation(edit, text(false), text(true));
       this.#rollBack(this.#tokens.length - 1);
@@ -446,6 +454,7 @@ export class Session {
       return this.#host.schedule({
         sequence,
         prompt,
+        history: this.#tokens.slice(0, sequence.length),
         onPrompt: () => {
           isWriting = true;
           this.#checkpoints?.take(sequence, 'step');

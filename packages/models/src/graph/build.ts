@@ -8,7 +8,6 @@ import {
   namedSize,
   Recording,
   rowsOf,
-  sample,
   subtractSize,
 } from '@mambalab/kernels';
 import type { LayerSpec } from '../spec/model_spec.ts';
@@ -17,6 +16,8 @@ import { addBlock } from './blocks/index.ts';
 import { addSharedBlock } from './blocks/shared_block.ts';
 import type { GraphOptions } from './context.ts';
 import { GraphContext, NormalizedInput } from './context.ts';
+import type { SamplingFeatures } from './sampling.ts';
+import { addSampling, PLAIN_SAMPLING } from './sampling.ts';
 
 /** Name of the size that each prefill run sets: tokens of this chunk. */
 export const LENGTH = 'length';
@@ -57,25 +58,28 @@ export function buildPrefill(options: BuildOptions, maximumLength: number, head:
 }
 
 /**
- * One token of every sequence: embeds `token`, updates the states, computes `logits` (B, V), samples the next `token`
- * as `settings` (B, 4) say and adds 1 to `position`. Replayed without a change, it writes a text.
+ * One token of every sequence: embeds `token`, updates the states, computes `logits` (B, V), adds 1 to `position` and
+ * chooses the next `token` as the tensors of its sampling say. Replayed without a change, it writes a text.
+ *
+ * @param sampling what the chosen tokens may depend on; with 'none' the logits are left as they are
  */
-export function buildDecode(options: BuildOptions): Recording {
+export function buildDecode(options: BuildOptions, sampling: SamplingFeatures | 'none' = PLAIN_SAMPLING): Recording {
   const recording = recordingFor(options);
   const context = new GraphContext(recording, options, 1);
   const token = recording.external('token', 'u32', [options.batch]);
   const hidden = addLayers(context, token);
   const logits = logitsOf(context);
   addHead(context, hidden, logits);
-  addSampling(context, logits, true);
+  if (sampling === 'none') advance(recording, { position: context.position() }, { by: 1 });
+  else addSampling(context, logits, sampling, true);
   return recording;
 }
 
 /** Chooses a `token` from `logits` (B, V), after a prefill. */
-export function buildSample(options: BuildOptions): Recording {
+export function buildSample(options: BuildOptions, sampling: SamplingFeatures = PLAIN_SAMPLING): Recording {
   const recording = recordingFor(options);
   const context = new GraphContext(recording, options, 1);
-  addSampling(context, logitsOf(context), false);
+  addSampling(context, logitsOf(context), sampling, false);
   return recording;
 }
 
@@ -185,19 +189,4 @@ function addHead(context: GraphContext, hidden: TensorRef, out: TensorRef | unde
 
 function logitsOf(context: GraphContext): TensorRef {
   return context.recording.external('logits', 'f32', [context.options.batch, context.options.spec.vocabSize]);
-}
-
-function addSampling(context: GraphContext, logits: TensorRef, advancing: boolean): void {
-  const { recording } = context;
-  const { batch } = context.options;
-  sample(
-    recording,
-    {
-      logits,
-      token: recording.external('token', 'u32', [batch]),
-      position: context.position(),
-      settings: recording.external('settings', 'u32', [batch, 4]),
-    },
-    { advance: advancing },
-  );
 }
