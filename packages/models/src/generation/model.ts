@@ -16,6 +16,7 @@ import { planGeneration } from './options.ts';
 import { PrefixCache } from './prefix_cache.ts';
 import type { GenerationSetup, LentSequence } from './run_generation.ts';
 import type { ModelRuntime } from './runtime.ts';
+import { Scheduler } from './scheduler.ts';
 import type { EmbedTextsOptions, Score } from './score.ts';
 import { checkEmbedOptions, embedTokens, scoreTokens } from './score.ts';
 import { Sequence } from './sequence.ts';
@@ -78,6 +79,8 @@ export class Model {
   readonly config: unknown;
   readonly capabilities: Capabilities;
   readonly runtime: ModelRuntime;
+  /** Decodes together what is generated at the same time. */
+  readonly scheduler: Scheduler;
   readonly #parts: ModelParts;
   readonly #lent = new Set<Sequence>();
   readonly #sessions = new Set<Session>();
@@ -94,6 +97,7 @@ export class Model {
     this.spec = parts.runtime.spec;
     this.config = parts.config;
     this.capabilities = parts.runtime.device.capabilities;
+    this.scheduler = new Scheduler(parts.runtime);
     this.#prefixes = new PrefixCache(parts.prefixCacheBytes ?? PREFIX_CACHE_BYTES);
     this.#host = this.#createHost();
   }
@@ -149,7 +153,7 @@ export class Model {
     return new Generation({
       ...this.#setupFor(options),
       plan: () => this.#planFor(this.#encode(prompt, options.tools), options, isMessages(prompt)),
-      acquire: (plan) => this.#acquire(plan.prompt.length),
+      acquire: async (plan) => this.#schedule(await this.#acquire(plan.prompt.length), false),
     });
   }
 
@@ -260,6 +264,7 @@ export class Model {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.scheduler.dispose();
     this.#idle?.dispose();
     this.#constraints?.dispose();
     for (const sequence of this.#lent) sequence.dispose();
@@ -276,6 +281,24 @@ export class Model {
   [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();
+  }
+
+  /** Lets the steps of a sequence run together with those of others, until it is released. */
+  #schedule(lent: LentSequence, isKept: boolean): LentSequence {
+    const { sequence } = lent;
+    const scheduler = this.scheduler;
+    sequence.scheduler = scheduler;
+    return {
+      ...lent,
+      release: () => {
+        sequence.scheduler = undefined;
+        try {
+          if (!this.#disposed) scheduler.leave(sequence, isKept);
+        } finally {
+          lent.release();
+        }
+      },
+    };
   }
 
   async #acquire(length: number): Promise<LentSequence> {
@@ -347,7 +370,7 @@ export class Model {
       encode: (text, addSpecialTokens) => this.tokenizer.encode(text, { addSpecialTokens }),
       render: (messages, addGenerationPrompt, tools) => this.#render(messages, addGenerationPrompt, tools),
       planFor: (tokens, options, isChat, history) => this.#planFor(tokens, options, isChat, history),
-      schedule: (lent) => lent,
+      schedule: (lent) => this.#schedule(lent, true),
       add: (session) => this.#sessions.add(session),
       delete: (session) => this.#sessions.delete(session),
     };

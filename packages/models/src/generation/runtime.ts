@@ -86,16 +86,17 @@ export class ModelRuntime {
   }
 
   /** Tables of pages for sequences of this capacity, where layers keep a window alone. */
-  pageTables(capacity: number): ReadonlyMap<string, Tensor> {
+  pageTables(capacity: number, batch: number = 1): ReadonlyMap<string, Tensor> {
     const tables = new Map<string, Tensor>();
     for (const { block } of blocksOf(this.spec)) {
       const ring = block.kind === 'attention' ? pageRing(block, capacity) : undefined;
       if (ring === undefined) continue;
       const name = pageTableName(ring);
-      const data = pageTable(ring, 1);
-      const table =
-        this.#pageTables.get(name) ?? this.device.upload(name, { data, dtype: 'u32', shape: [1, data.length] });
-      this.#pageTables.set(name, table);
+      const data = pageTable(ring, batch);
+      const key = `${name}/${batch}`;
+      const shape = [batch, data.length / batch];
+      const table = this.#pageTables.get(key) ?? this.device.upload(name, { data, dtype: 'u32', shape });
+      this.#pageTables.set(key, table);
       tables.set(name, table);
     }
     return tables;

@@ -2,12 +2,14 @@
 import type { BoundPlan, Plan, Tensor } from '@mambalab/kernels';
 import { ArgumentError, ContextLengthError, copyParts, ReadbackRing } from '@mambalab/kernels';
 import { LENGTH } from '../graph/build.ts';
+import type { SamplingFeatures } from '../graph/sampling.ts';
 import type { PrefillHead } from '../graph/build.ts';
 import type { StateTensor } from '../graph/names.ts';
 import { MAXIMUM_CHUNK, stateTensors } from '../graph/names.ts';
 import type { ModelRuntime } from './runtime.ts';
 import type { SampledToken, SamplingSettings } from './sampling_control.ts';
 import { SamplingControl } from './sampling_control.ts';
+import type { Scheduler } from './scheduler.ts';
 import type { Snapshot, SnapshotScope, UsedState } from './snapshot.ts';
 import { ringsHold, snapshotStore, usedStates } from './snapshot.ts';
 
@@ -41,15 +43,15 @@ export interface SequenceSlot {
   /** State tensors (B, ...), `token` and `position`. */
   readonly tensors: ReadonlyMap<string, Tensor>;
   readonly index: number;
+  /** Slots of the batch. */
+  readonly batch: number;
   /** Tokens that the caches of the batch have room for. */
   readonly capacity: number;
 }
 
-/** What goes with the states into a slot and back, with its bytes a sequence. */
-const SLOT_CONTROLS: readonly (readonly [name: string, byteLength: number])[] = [
-  ['token', 4],
-  ['position', 4],
-];
+/** What goes with the states into a slot, and what of it comes back: the rest does not change. */
+const INTO_SLOT: readonly string[] = ['token', 'position', 'settings', 'recent', 'bias', 'mask'];
+const OUT_OF_SLOT: readonly string[] = ['token', 'position', 'recent'];
 
 /** One sequence on the GPU: its states, caches, position and the plans bound to them. */
 export class Sequence {
@@ -106,8 +108,34 @@ export class Sequence {
 
   /** How many further steps may be submitted before a result is awaited. */
   get freeSlots(): number {
-    return this.#activeRing.free;
+    return this.#activeRing.free - this.#shared;
   }
+
+  /** Whether results of its own steps are on their way. */
+  get isAwaited(): boolean {
+    return this.#activeRing.free < TOKENS_IN_FLIGHT;
+  }
+
+  /** How its tokens are chosen. */
+  get settings(): SamplingSettings {
+    return this.#settings;
+  }
+  #settings: SamplingSettings = { temperature: 0, seed: [0, 0] };
+
+  /** What its sampling uses. */
+  get features(): SamplingFeatures {
+    return this.#sampling.features;
+  }
+
+  /** How many log-probabilities its tokens have beside their own; undefined for none. */
+  get logprobs(): number | undefined {
+    return this.#logprobs;
+  }
+
+  /** Lets {@link next} run together with the steps of other sequences. */
+  scheduler: Scheduler | undefined;
+  /** Steps in a batch whose results are on their way. */
+  #shared = 0;
 
   /** Bytes of the recurrent states and of the KV caches, as allocated. */
   bytes(): { readonly stateBytes: number; readonly kvBytes: number } {
@@ -170,7 +198,11 @@ export class Sequence {
       ...used.map(
         (state) => [state.name, state.usedBytes, sizes.get(state.name) ?? 0, this.#states.get(state.name)] as const,
       ),
-      ...SLOT_CONTROLS.map(([name, bytes]) => [name, bytes, bytes, this.#tensor(name)] as const),
+      ...(entering ? INTO_SLOT : OUT_OF_SLOT).map((name) => {
+        const own = this.#control.get(name) ?? this.#sampling.tensors.get(name);
+        const bytes = own === undefined ? 0 : 4 * own.shape.reduce((product, size) => product * size, 1);
+        return [name, bytes, bytes, own] as const;
+      }),
     ];
     copyParts(
       device,
@@ -364,6 +396,7 @@ export class Sequence {
     const before = this.#sampling.tensors.size;
     this.#sampling.setRow(0, settings, history);
     this.#logprobs = settings.logprobs;
+    this.#settings = settings;
     this.#step = undefined;
     this.#forward = undefined;
     // A plan that was bound before lacks tensors that are new.
@@ -421,6 +454,24 @@ export class Sequence {
    * {@link prepareSteps} first.
    */
   async next(): Promise<SampledToken> {
+    const { scheduler } = this;
+    if (scheduler === undefined || this.#step === undefined) return await this.nextAlone();
+    const isShared = this.isInSlot;
+    if (!isShared) return await scheduler.next(this);
+    this.#prepared(this.#step);
+    this.#shared += 1;
+    try {
+      return await scheduler.next(this);
+    } catch (error) {
+      this.#refuseDisposed();
+      throw error;
+    } finally {
+      this.#shared -= 1;
+    }
+  }
+
+  /** As {@link next}, whoever else is there. */
+  async nextAlone(): Promise<SampledToken> {
     const plan = this.#prepared(this.#step);
     // A step that the ring refuses is none.
     const isSubmitted = this.#activeRing.free > 0;
