@@ -19,7 +19,7 @@ export type { ResponseFormat } from './generation/constraint.ts';
 export type { GeneratedPiece, GenerationResult } from './generation/generate.ts';
 export { Generation } from './generation/generation.ts';
 export { Model } from './generation/model.ts';
-export type { LogitsOptions, ModelMemory, Prompt } from './generation/model.ts';
+export type { LogitsOptions, ModelMemory, Prompt, RecoverOptions } from './generation/model.ts';
 export type { GenerateOptions, LogitsProcessor, SamplingOptions } from './generation/options.ts';
 export { ModelRuntime } from './generation/runtime.ts';
 export type { RuntimeSettings } from './generation/runtime.ts';

@@ -1,4 +1,4 @@
-import type { Capabilities, MambalabError } from '@mambalab/kernels';
+import type { Capabilities, Device, MambalabError } from '@mambalab/kernels';
 import { ArgumentError, IntegrityError, UnsupportedModelError } from '@mambalab/kernels';
 import { cacheBytesPerToken, stateBytesOf } from '../graph/names.ts';
 import type { ModelSpec } from '../spec/model_spec.ts';
@@ -67,8 +67,16 @@ export interface ModelParts {
   readonly chatSampling: SamplingOptions;
   /** How to load what response formats are made with. */
   readonly grammarEngine: GrammarEngineSource;
+  /** Loads the model once more, from its source and whatever cache it had; absent where there is no source. */
+  readonly reload?: (options: RecoverOptions) => Promise<Model>;
   /** Frees what the model does not share with its caller. */
   readonly onDispose: () => void;
+}
+
+export interface RecoverOptions {
+  /** The device to go on with; requested when absent, and then owned by the model. */
+  readonly device?: GPUDevice | Device;
+  readonly signal?: AbortSignal;
 }
 
 const PREFIX_CACHE_BYTES = 64 * 2 ** 20;
@@ -77,11 +85,8 @@ const PREFIX_CACHE_BYTES = 64 * 2 ** 20;
 export class Model {
   readonly spec: ModelSpec;
   readonly config: unknown;
-  readonly capabilities: Capabilities;
-  readonly runtime: ModelRuntime;
-  /** Decodes together what is generated at the same time. */
-  readonly scheduler: Scheduler;
-  readonly #parts: ModelParts;
+  #scheduler: Scheduler;
+  #parts: ModelParts;
   readonly #lent = new Set<Sequence>();
   readonly #sessions = new Set<Session>();
   readonly #prefixes: PrefixCache;
@@ -93,13 +98,25 @@ export class Model {
 
   constructor(parts: ModelParts) {
     this.#parts = parts;
-    this.runtime = parts.runtime;
     this.spec = parts.runtime.spec;
     this.config = parts.config;
-    this.capabilities = parts.runtime.device.capabilities;
-    this.scheduler = new Scheduler(parts.runtime);
+    this.#scheduler = new Scheduler(parts.runtime);
     this.#prefixes = new PrefixCache(parts.prefixCacheBytes ?? PREFIX_CACHE_BYTES);
     this.#host = this.#createHost();
+  }
+
+  /** Weights on the GPU and the plans that run them; another after {@link recover}. */
+  get runtime(): ModelRuntime {
+    return this.#parts.runtime;
+  }
+
+  get capabilities(): Capabilities {
+    return this.runtime.device.capabilities;
+  }
+
+  /** Decodes together what is generated at the same time. */
+  get scheduler(): Scheduler {
+    return this.#scheduler;
   }
 
   /** @throws UnsupportedModelError if the checkpoint holds no tokenizer; or what it says is wrong with the one it has */
@@ -258,6 +275,38 @@ export class Model {
     } finally {
       release();
     }
+  }
+
+  /**
+   * Goes on after the GPU device was lost: loads the weights again, from the cache where there is one, on another device.
+   * Sessions keep their texts, whose states are computed anew with the next call. Calls that were in progress have
+   * failed with a DeviceLostError.
+   *
+   * @throws ArgumentError for a model without a source, such as one of random weights; whatever loading throws, and then
+   *   the model can be recovered again
+   */
+  async recover(options: RecoverOptions = {}): Promise<void> {
+    this.#refuseDisposed();
+    const { reload } = this.#parts;
+    if (reload === undefined) {
+      throw new ArgumentError('The model has no source to load it from again.', 'Make it anew.');
+    }
+    const fresh = await reload(options);
+    if (this.#disposed) fresh.dispose();
+    this.#refuseDisposed();
+    const lost = this.#parts;
+    this.#scheduler.dispose();
+    for (const session of this.#sessions) session.detach();
+    this.#prefixes.clear();
+    for (const sequence of [this.#idle, ...this.#lent]) sequence?.dispose();
+    this.#idle = undefined;
+    this.#lent.clear();
+    this.#constraints?.dispose();
+    this.#constraints = undefined;
+    lost.runtime.dispose();
+    lost.onDispose();
+    this.#parts = fresh.#parts;
+    this.#scheduler = fresh.#scheduler;
   }
 
   /** Frees every GPU buffer of the model. Texts in the making fail. */
