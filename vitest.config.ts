@@ -51,6 +51,7 @@ const config: ViteUserConfig = {
         test: {
           name: 'gpu-browser',
           include: ['tests/browser/**/*.test.ts'],
+          globalSetup: ['tests/support/large_file.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 2 },

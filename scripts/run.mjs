@@ -6,7 +6,7 @@ import { buildPackages, publintPackages } from './packages.mjs';
 import { gpuEnvironment } from './software-gpu.mjs';
 import { TaskError, execute, executeTool, isMain, main, root } from './workspace.mjs';
 
-const tasks = { build, check, lint, test, demo, page, bench, docs };
+const tasks = { build, check, lint, test, fuzz, demo, page, bench, docs };
 
 /** Links and reflects the shaders; the generator itself skips those that did not change. */
 const generateShaders = () =>
@@ -37,6 +37,13 @@ function lint(args) {
 function test(args) {
   generateShaders();
   executeTool('vitest', ['run', ...args]);
+}
+
+/** Gives the readers of files changed ones. Arguments: inputs of each reader, 100,000 when absent, and a seed. */
+function fuzz([inputs = '100000', seed = '1']) {
+  process.env.MAMBALAB_FUZZ = `${inputs},${seed}`;
+  generateShaders();
+  executeTool('vitest', ['run', '--project', 'unit', 'tests/unit/fuzz']);
 }
 
 /** Writes a story with the hybrid checkpoint. Arguments: a prompt of your own, and options of `mambalab generate`. */

@@ -8,11 +8,8 @@ import { openHttpFolder } from '../../packages/models/src/weights/http_folder.ts
 import type { LoadOrder, LoadReport } from './load_order.ts';
 
 const MIB = 2 ** 20;
-/** 11 MB: two segments. */
-const order: LoadOrder = {
-  folder: `${location.origin}/packages/checkpoints/models/hybrid/`,
-  file: 'model.safetensors',
-};
+/** 11 MiB: two segments. */
+const order: LoadOrder = { folder: `${location.origin}/.cache/large-file/`, file: 'large.bin' };
 
 afterEach(async () => {
   await clearCache();

@@ -1,9 +1,10 @@
 import { hybrid } from '@mambalab/checkpoints';
 import { requestDevice } from '@mambalab/kernels';
-import { loadModel } from '@mambalab/models';
+import { loadModel, openSafetensors, readGolden } from '@mambalab/models';
+import { openBrowserFolder } from '../../packages/models/src/weights/browser_folder.ts';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import stories from '../fixtures/models/stories260k/expected.json';
-import golden from '../fixtures/models/tiny_hybrid.json';
+import golden from '../fixtures/models/shipped.json';
 
 const STORIES = new URL('/tests/fixtures/models/stories260k/', location.href);
 
@@ -76,14 +77,34 @@ it('loads files that a user chose', async () => {
   expect(result.tokens).toEqual(stories.greedy_ids.slice(0, 20));
 });
 
+it('loads a GGUF file that a user chose, with its tokenizer, in blocks of eight bits', async () => {
+  const fetched = async (path: string, name: string): Promise<File> =>
+    new File([await (await fetch(new URL(`/tests/fixtures/${path}`, location.href))).blob()], name);
+  using model = await loadModel(await fetched('gguf/llama-q8_0.gguf', 'm.gguf'), { device });
+  expect(model.tokenizer.encode('Once upon a time')).toEqual([1, 403, 407, 261, 378]);
+  expect([...model.runtime.constants.values()].some(({ dtype }) => dtype === 'q8')).toBe(true);
+
+  const files = openBrowserFolder(await fetched('models/llama/golden.safetensors', 'golden.safetensors'));
+  const file = await files.file('golden.safetensors');
+  if (file === undefined) throw new Error('The golden is not there.');
+  const { inputIds, logits } = await readGolden(await openSafetensors(file));
+  const [tokens = [], expected = new Float32Array()] = [inputIds[0], logits[0]];
+  const actual = await model.logits(tokens, { positions: 'all' });
+  const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const error = expected.reduce((most, value, i) => Math.max(most, Math.abs(value - (actual[i] ?? NaN))), 0);
+  // The rounding of Q8_0, as in Node.
+  expect(error / largest).toBeLessThan(0.02);
+});
+
 it('the shipped hybrid writes the tokens that it writes in Node', async () => {
   using model = await loadModel(hybrid, { device });
-  const [prompt = []] = golden.input_ids;
-  const result = await model.generate(prompt, { maxTokens: 12, ignoreEos: true }).result;
-  expect(result.tokens).toEqual(golden.greedy[0]?.slice(0, 12));
+  const [prose] = golden.models.hybrid;
+  const result = await model.generate(prose?.inputIds ?? [], { maxTokens: 12, ignoreEos: true }).result;
+  expect(result.tokens).toEqual(prose?.greedy.slice(0, 12));
 
   const { weightsBytes, stateBytes, kvBytesPerToken } = model.memory();
-  expect(weightsBytes).toBeGreaterThan(10 ** 7);
+  expect(weightsBytes).toBeGreaterThan(3 * 10 ** 6);
+  expect(weightsBytes).toBeLessThan(4 * 10 ** 6);
   expect(stateBytes).toBeGreaterThan(0);
   // One attention layer: keys and values of 2 heads of 64, in f16.
   expect(kvBytesPerToken).toBe(2 * 2 * 64 * 2);

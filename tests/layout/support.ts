@@ -64,6 +64,7 @@ export const PASSES: Readonly<Record<string, string>> = {
   'ssm/selective_scan_carry': 'ssm/selective_scan',
   'ssm/selective_scan_states': 'ssm/selective_scan',
   'ssm/ssd_chunk_carry': 'ssm/ssd_chunk_scan',
+  'ssm/ssd_chunk_halves': 'ssm/ssd_chunk_scan',
   'ssm/ssd_chunk_cumsum': 'ssm/ssd_chunk_scan',
   'ssm/ssd_chunk_output': 'ssm/ssd_chunk_scan',
   'ssm/ssd_chunk_scores': 'ssm/ssd_chunk_scan',

@@ -31,7 +31,11 @@ function errorOf(actual: Float32Array, expected: Float32Array): number {
   return difference / expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 }
 
-it.each(['mamba2', 'llama', 'nemotron_h'])('%s from GGUF has the logits of its safetensors form', async (name) => {
+/** In a long run, of every kind of block. */
+const MORE = ['mamba', 'jamba', 'granitemoehybrid', 'lfm2', 'qwen3', 'gemma3_text'];
+const COMPARED = ['mamba2', 'llama', 'nemotron_h', ...(process.env['MAMBALAB_LONG'] === '1' ? MORE : [])];
+
+it.each(COMPARED)('%s from GGUF has the logits of its safetensors form', async (name) => {
   const path = join(folder, `${name}.gguf`);
   await writeFile(path, await goldenGguf(name));
   using model = await loadModel(path, { device });

@@ -16,7 +16,22 @@ export function readText(name: string): string {
   return readFileSync(fixturePath(name), 'utf8');
 }
 
-/** Path of a shipped checkpoint. */
-export function checkpointPath(name: string): string {
-  return fileURLToPath(new URL(`../../packages/checkpoints/models/${name}`, import.meta.url));
+/** tests/fixtures/models/shipped.json: what transformers computes for the shipped checkpoints. */
+export interface ShippedGoldens {
+  /** Every how many of the logits are kept. */
+  readonly stride: number;
+  /** Of each model for two prompts: prose, and a phone book of two entries. */
+  readonly models: Readonly<
+    Record<
+      string,
+      readonly {
+        readonly inputIds: readonly number[];
+        readonly greedy: readonly number[];
+        /** Logits after the prompt. */
+        readonly logits: readonly number[];
+        /** The largest |logit| of all. */
+        readonly largest: number;
+      }[]
+    >
+  >;
 }

@@ -10,6 +10,7 @@
 //! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=32768
 //! constant HEAD_DIM
 //! constant KEYS
+//! unroll f, column, n, i
 import package::shared::narrow::narrow;
 import package::shared::online_softmax::{LOG2_E, MASKED, softmaxWeight};
 enable f16;

@@ -1,10 +1,12 @@
 // For each chunk c in turn: entering[c] = S; S = exp(cs[c, last]) S + states[c]
 // Source: Transformers are SSMs, arXiv 2405.21060, section 6 (state passing); the fourth of the passes of ssdChunkScan.
-// Work: one invocation 4 elements (or 1) of the state, over all chunks; entering replaces states in place.
+// Work: one invocation 4 elements (or 1) of the state, over all chunks; entering replaces states in place, or with
+//   HALVES is an f16 tensor of its own, for products on matrix units.
 // Workgroup memory: none.
 // Barriers: none, for every element belongs to one invocation.
 // Requirements: none; the vec4 loads need P * N, the offset and the stride of the state in multiples of 4.
 //! axis load: vec4 | scalar
+@if(load_vec4) import package::shared::narrow::narrow;
 
 struct Params {
   chunks: u32,
@@ -23,6 +25,8 @@ struct Params {
 override WORKGROUP_SIZE: u32 = 64u;
 override HAS_STATE: bool = false;
 override PACKED: bool = false;
+// Only with vec4 loads.
+override HALVES: bool = false;
 
 @if(load_vec4) alias Value = vec4<f32>;
 @if(load_scalar) alias Value = f32;
@@ -38,6 +42,8 @@ const AHEAD: u32 = 8u;
 @group(0) @binding(2) var<storage, read_write> states: array<Value>;
 // (B or S, H, P, N), sequences stateStride apart: before the first token (where HAS_STATE), then after the last
 @group(0) @binding(3) var<storage, read_write> state: array<Value>;
+// (B, chunks, H, P, N) f16 with HALVES: the state that enters each chunk
+@group(0) @binding(4) var<storage, read_write> entering: array<vec2<u32>>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
@@ -66,7 +72,8 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
         // Padding adds nothing to cs, so that its last entry is the whole chunk's, also of a partial one.
         let step = (index * params.heads + head) * 3u * params.chunkLength;
         let total = steps[step + 2u * params.chunkLength - 1u] + steps[step + 3u * params.chunkLength - 1u];
-        states[(index * params.elements + element) / WIDTH] = carried;
+        @if(load_vec4) if (HALVES) { entering[(index * params.elements + element) / 4u] = narrow(carried); }
+        if (!HALVES) { states[(index * params.elements + element) / WIDTH] = carried; }
         carried = exp(min(total, 0.0)) * carried + added[n];
       }
     }

@@ -1,13 +1,15 @@
 // scores[j, i] = sum_n B[j, n] C[i, n] for tokens j <= i of one chunk, on matrix units
-// Source: as ssm/ssd_chunk_scores. Numbers: B and C are rounded to f16, sums are f32.
+// Source: as ssm/ssd_chunk_scores. Numbers: B and C are f16, sums are f32, scores f16 again.
 // Work: one workgroup a (batch, chunk, group) and tile of 64 tokens j x 128 tokens i; tiles above the diagonal or past
 //   the end do nothing. See shared/ssd_matrix. Workgroup memory: 27 KiB of operands.
-// Barriers: around the staging of every 64 values of N, loaded to registers while the ones before are multiplied.
+// Barriers: around the staging of every 64 values of N, loaded to registers while the ones before are multiplied, and
+//   around the sums, which become f16 by way of workgroup memory.
 // Requirements: f16 matrix units with f32 results and subgroups of 32; N and Q in multiples of 16.
 //! requires shader-f16, subgroups, chromium-experimental-subgroup-matrix
 //! requires matrix:f16:16x16x16:f32, subgroupSize=32, maxComputeWorkgroupStorageSize>=32768
 import package::shared::ssd_matrix::{
-  MATRIX_INVOCATIONS, SLAB, NARROW, FOUR, staged, Sums, Units, stageUnits, multiplyAlongRows
+  MATRIX_INVOCATIONS, SLAB, NARROW, SHOWN, staged, Sums, Units, tallRows, shortRows, unitOf, stageUnits, show,
+  multiplyAlongRows
 };
 enable f16;
 enable subgroups;
@@ -21,31 +23,23 @@ struct Params {
   chunkLength: u32,
   groups: u32,
   stateSize: u32,
-  bOffset: u32,
-  bStride: u32,
-  cOffset: u32,
-  cStride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// (B, L, G, N), rows of groups bStride apart
-@group(0) @binding(1) var<storage, read> B: array<vec4<f32>>;
-// (B, L, G, N), rows of groups cStride apart
-@group(0) @binding(2) var<storage, read> C: array<vec4<f32>>;
-// (B, chunks, G, Q, Q), transposed: i is contiguous; entries with j > i are not defined
-@group(0) @binding(3) var<storage, read_write> scores: array<vec4<f32>>;
+// (B, L, G, N) f16
+@group(0) @binding(1) var<storage, read> B: array<vec4<u32>>;
+// (B, L, G, N) f16
+@group(0) @binding(2) var<storage, read> C: array<vec4<u32>>;
+// (B, chunks, G, Q, Q) f16, transposed: i is contiguous; entries with j > i are not defined
+@group(0) @binding(3) var<storage, read_write> scores: array<vec4<u32>>;
 
 const TILE_J: u32 = 64u;
 const TILE_I: u32 = 128u;
 // The first unit of C.
 const C_UNITS: u32 = TILE_J * NARROW;
 
-fn loadB(at: vec4<u32>) -> Units {
-  return Units(mat4x4<f32>(B[at.x], B[at.y], B[at.z], B[at.w]), mat4x4<f32>(B[at.x + 1u], B[at.y + 1u], B[at.z + 1u], B[at.w + 1u]));
-}
-
-fn loadC(at: vec4<u32>) -> Units {
-  return Units(mat4x4<f32>(C[at.x], C[at.y], C[at.z], C[at.w]), mat4x4<f32>(C[at.x + 1u], C[at.y + 1u], C[at.z + 1u], C[at.w + 1u]));
+fn unitAt(shown: u32) -> vec4<u32> {
+  return unitOf(bitcast<vec4<f32>>(staged[shown]), bitcast<vec4<f32>>(staged[shown + 1u]));
 }
 
 @compute @workgroup_size(MATRIX_INVOCATIONS)
@@ -61,36 +55,37 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
   // Tokens past the last one repeat it: nobody reads their scores. Past N, B is zero and C repeats.
   let first = batch * params.length + start;
-  let bStart = (params.bOffset + first * params.bStride + group * params.stateSize) / 4u;
-  let cStart = (params.cOffset + first * params.cStride + group * params.stateSize) / 4u;
-  let tokens = local / 8u + FOUR * 16u;
-  let last = vec4<u32>(valid - 1u);
-  let bRow = bStart + min(j0 + tokens, last) * (params.bStride / 4u);
-  let cRow = cStart + min(i0 + tokens, last) * (params.cStride / 4u);
-  let cRowBelow = cStart + min(i0 + tokens + 64u, last) * (params.cStride / 4u);
+  let rowUnits = params.groups * params.stateSize / 8u;
+  let from0 = first * rowUnits + group * params.stateSize / 8u;
+  let bRow = from0 + min(j0 + shortRows(local), vec2<u32>(valid - 1u)) * rowUnits;
+  let cRow = from0 + min(i0 + tallRows(local), vec4<u32>(valid - 1u)) * rowUnits;
   let unit = local % 8u;
   let subgroup = local / 32u;
-  let row = subgroup / 2u * 32u;
-  let column = subgroup % 2u * 64u;
+  let row = subgroup / 4u * 32u;
+  let column = subgroup % 4u * 32u;
   var sums: Sums;
-  var bs: Units;
-  var above: Units;
-  var below: Units;
+  var b0: vec4<u32>;
+  var b1: vec4<u32>;
+  var cs: Units;
   let slabs = (params.stateSize + SLAB - 1u) / SLAB;
   for (var slab = 0u; slab <= slabs; slab++) {
     if (slab > 0u) {
       workgroupBarrier();
-      if ((slab - 1u) * SLAB + unit * 8u >= params.stateSize) { bs = Units(); }
-      stageUnits(tokens * NARROW + unit, bs);
-      stageUnits(C_UNITS + tokens * NARROW + unit, above);
-      stageUnits(C_UNITS + (tokens + 64u) * NARROW + unit, below);
+      if ((slab - 1u) * SLAB + unit * 8u >= params.stateSize) {
+        b0 = vec4<u32>();
+        b1 = vec4<u32>();
+      }
+      let rows = shortRows(local) * NARROW + unit;
+      staged[rows.x] = b0;
+      staged[rows.y] = b1;
+      stageUnits(C_UNITS + tallRows(local) * NARROW + unit, cs);
       workgroupBarrier();
     }
     if (slab < slabs) {
-      let n = min(slab * SLAB + unit * 8u, params.stateSize - 8u) / 4u;
-      bs = loadB(bRow + n);
-      above = loadC(cRow + n);
-      below = loadC(cRowBelow + n);
+      let n = min(slab * (SLAB / 8u) + unit, params.stateSize / 8u - 1u);
+      b0 = B[bRow.x + n];
+      b1 = B[bRow.y + n];
+      cs = Units(C[cRow.x + n], C[cRow.y + n], C[cRow.z + n], C[cRow.w + n]);
     }
     if (slab > 0u) {
       for (var k = 0u; k < SLAB / 8u; k += 2u) {
@@ -100,21 +95,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
 
   let q = params.chunkLength;
-  let stride = q / 4u;
-  let j = j0 + row;
-  let i = i0 + column;
-  let base = ((workgroup.z * params.groups + group) * q + j) * stride + i / 4u;
-  if (j < q) {
-    if (i < q) { subgroupMatrixStore<row_major>(&scores, base, sums.s00, stride); }
-    if (i + 16u < q) { subgroupMatrixStore<row_major>(&scores, base + 4u, sums.s01, stride); }
-    if (i + 32u < q) { subgroupMatrixStore<row_major>(&scores, base + 8u, sums.s02, stride); }
-    if (i + 48u < q) { subgroupMatrixStore<row_major>(&scores, base + 12u, sums.s03, stride); }
-  }
-  if (j + 16u < q) {
-    let below = base + 16u * stride;
-    if (i < q) { subgroupMatrixStore<row_major>(&scores, below, sums.s10, stride); }
-    if (i + 16u < q) { subgroupMatrixStore<row_major>(&scores, below + 4u, sums.s11, stride); }
-    if (i + 32u < q) { subgroupMatrixStore<row_major>(&scores, below + 8u, sums.s12, stride); }
-    if (i + 48u < q) { subgroupMatrixStore<row_major>(&scores, below + 12u, sums.s13, stride); }
-  }
+  let j = j0 + row + local % 32u / 4u;
+  let i = i0 + column + local % 4u * 8u;
+  let at = (((workgroup.z * params.groups + group) * q + j) * q + i) / 8u;
+  let shown = (subgroup * 16u + local % 32u / 4u) * SHOWN + local % 4u * 2u;
+  show(subgroup, sums.s00, sums.s01);
+  if (j < q && i < q) { scores[at] = unitAt(shown); }
+  if (j + 8u < q && i < q) { scores[at + q] = unitAt(shown + 8u * SHOWN); }
+  show(subgroup, sums.s10, sums.s11);
+  if (j + 16u < q && i < q) { scores[at + 2u * q] = unitAt(shown); }
+  if (j + 24u < q && i < q) { scores[at + 3u * q] = unitAt(shown + 8u * SHOWN); }
 }

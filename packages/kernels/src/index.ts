@@ -5,7 +5,7 @@ export * from './core/capabilities.ts';
 export * from './core/tensor.ts';
 export * from './core/host.ts';
 export { packMatrix, unpackMatrix } from './core/pack.ts';
-export { packQuants, quantizeRows } from './core/quantize.ts';
+export { packQuants, quantizeRows, unpackQuants, wordsPerBlock } from './core/quantize.ts';
 export type { BlockDtype, QuantizedRows, QuantizeOptions } from './core/quantize.ts';
 export type { Shader, ForcedChoices, AxisChoice, ShaderVariant, ShaderBinding, ParamType } from './core/shader.ts';
 export { copyParts, createStore } from './core/copies.ts';

@@ -82,7 +82,7 @@ function writtenModules() {
 
 /** The generated TypeScript of one shader, after linking, reflecting and compiling every variant. */
 async function moduleText(shader, sources, checker) {
-  const { axes, constants, requires: always } = parseDirectives(shader.name, shader.text);
+  const { axes, constants, requires: always, unroll } = parseDirectives(shader.name, shader.text);
   const variants = [];
   let shape;
   for (const choices of allVariants(axes)) {
@@ -116,6 +116,7 @@ async function moduleText(shader, sources, checker) {
     constantDeclarations(shader.name, constants, variants),
     shape.found,
     variants,
+    unroll,
   );
 }
 
@@ -137,7 +138,7 @@ function union(names) {
   return names.length === 0 ? 'never' : names.map((name) => `'${name}'`).join(' | ');
 }
 
-function render(name, axes, requires, constants, found, variants) {
+function render(name, axes, requires, constants, found, variants, unroll) {
   const depth = '../'.repeat(name.split('/').length);
   const identifier = name
     .split('/')
@@ -163,6 +164,7 @@ function render(name, axes, requires, constants, found, variants) {
     constants: Object.fromEntries(
       constants.map(({ name: constant, type, declaration }) => [constant, { declaration, type }]),
     ),
+    ...(unroll.length === 0 ? {} : { unroll }),
     requires,
     axes: Object.fromEntries(axes.map(({ axis, choices }) => [axis, choices])),
     variants: variants.map(({ choices, code }) => ({ choices, code })),

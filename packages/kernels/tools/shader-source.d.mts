@@ -18,6 +18,7 @@ export function parseDirectives(
   axes: ShaderAxis[];
   constants: string[];
   requires: string[];
+  unroll: string[];
 };
 export function isFeature(need: string): boolean;
 export function allVariants(axes: readonly ShaderAxis[]): Record<string, string>[];

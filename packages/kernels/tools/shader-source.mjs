@@ -4,6 +4,8 @@
 //   //! axis simd: subgroups(subgroups) | baseline   in brackets what the device must have
 //   //! requires subgroups, shader-f16        what the device must have for any variant
 //   //! constant HEAD_DIM                        a `const` whose value the host sets when it makes the pipeline
+//   //! unroll f, i                           loops `for (var f = 0u; f < COUNT; f++)` are written out on hardware: drivers
+//                                             keep arrays of matrix fragments in memory where a variable indexes them
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 
@@ -23,6 +25,7 @@ export function parseDirectives(name, text) {
   const axes = [];
   const constants = [];
   const requires = [];
+  const unroll = [];
   for (const line of text.split('\n')) {
     const match = /^\/\/!\s*(\w+)\s+(\w+)\s*(?::\s*(.*))?$/.exec(line.trim());
     if (!line.trim().startsWith('//!')) continue;
@@ -31,13 +34,18 @@ export function parseDirectives(name, text) {
       requires.push(...listed(needs[1]));
       continue;
     }
+    const loops = /^\/\/!\s*unroll\s+(\w+(?:,\s*\w+)*)$/.exec(line.trim());
+    if (loops !== null) {
+      unroll.push(...listed(loops[1]));
+      continue;
+    }
     if (match === null) throw new Error(`${name}: cannot read the directive "${line}"`);
     const [, kind, subject, rest] = match;
     if (kind === 'axis') axes.push({ axis: subject, choices: parseChoices(name, subject, rest ?? '') });
     else if (kind === 'constant') constants.push(subject);
     else throw new Error(`${name}: unknown directive "${kind}"`);
   }
-  return { axes, constants, requires };
+  return { axes, constants, requires, unroll };
 }
 
 function parseChoices(name, axis, text) {

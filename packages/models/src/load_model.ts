@@ -27,6 +27,8 @@ import type { Checkpoint } from './weights/folder.ts';
 import { openCheckpoint } from './weights/folder.ts';
 import type { PlannedWeight, WeightDtype } from './weights/plan.ts';
 import { isFloat32, planWeights, splitTables } from './weights/plan.ts';
+import type { Quantization } from './weights/quantization.ts';
+import { checkQuantization } from './weights/quantization.ts';
 import { randomWeights } from './weights/random_weights.ts';
 import type { Folder } from './weights/source.ts';
 import type { OpenOptions, SourceOptions } from './weights/source_options.ts';
@@ -51,6 +53,8 @@ export interface LoadOptions extends SourceOptions {
   readonly device?: GPUDevice | Device;
   /** Storage of matrices on the GPU; `auto` keeps what the checkpoint holds. */
   readonly dtype?: WeightDtype;
+  /** With `q8` and `q4`: which matrices are stored otherwise, and how scales are found. */
+  readonly quantization?: Quantization;
   /** Upper bound of tokens in one sequence, where there are KV caches; the model's own when absent. */
   readonly contextLength?: number;
   /** Storage of KV caches; f32 for f32 weights and f16 otherwise when absent. */
@@ -120,14 +124,17 @@ async function build<Source>(
 ): Promise<Model> {
   // Everything that can be refused without a GPU is refused before one is asked for.
   const parsed = parseConfig(checkpoint.config);
-  const plan = planWeights(parsed, checkpoint.source, options.dtype ?? 'auto');
+  const plan = planWeights(parsed, checkpoint.source, options.dtype ?? 'auto', options.quantization);
   const tokenizer =
     checkpoint.tokenizerJson === undefined
       ? undefined
       : createTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig);
   const cacheDtype = options.cacheDtype ?? defaultCacheDtype(plan);
   checkKernels(parsed, plan, cacheDtype);
-  const chatTemplate = createChatTemplate(checkpoint.tokenizerConfig, checkpoint.chatTemplate);
+  const chatTemplate = createChatTemplate(checkpoint.tokenizerConfig, {
+    jinja: checkpoint.chatTemplate,
+    json: checkpoint.chatTemplateJson,
+  });
   const generation = new ConfigReader(checkpoint.generationConfig ?? {}, 'generation_config.json');
   const eosTokens = generation.tokens('eos_token_id');
   const chatSampling = readSampling(generation);
@@ -264,6 +271,7 @@ function checkOptions(options: LoadOptions): void {
   if (!DTYPES.includes(dtype)) {
     throw new ArgumentError(`'dtype' is '${String(dtype)}'.`, `This version stores matrices as: ${DTYPES.join(', ')}.`);
   }
+  checkQuantization(options.quantization, dtype);
   if (!Number.isInteger(contextLength) || contextLength < 1) {
     throw new ArgumentError(`'contextLength' is ${contextLength}.`, 'Give a whole number of tokens.');
   }

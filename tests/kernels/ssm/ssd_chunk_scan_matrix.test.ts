@@ -12,14 +12,14 @@ const settings = { executor, force: { unit: 'matrix' } };
 const TOLERANCE = { rtol: 1e-2, atol: 3e-3 };
 
 it.each([
-  // length, chunk, heads, headDim, groups, stateSize
-  [150, 128, 2, 64, 1, 128],
-  [70, 64, 1, 80, 1, 16],
-  [33, 16, 2, 16, 2, 144],
-  [300, 256, 1, 16, 1, 64],
-])(
-  '%i tokens in chunks of %i, %i heads of %i, %i groups, state %i',
-  async (length, chunkLength, heads, headDim, groups, stateSize) => {
+  // length, chunk, heads, headDim, groups, stateSize, ends: a skip weight for each head, or for each element and a gate
+  [150, 128, 2, 64, 1, 128, 'heads'],
+  [70, 64, 1, 80, 1, 16, 'heads'],
+  [33, 16, 2, 16, 2, 144, 'elements and gate'],
+  [300, 256, 1, 16, 1, 64, 'heads'],
+] as const)(
+  '%i tokens in chunks of %i, %i heads of %i, %i groups, state %i, ends %s',
+  async (length, chunkLength, heads, headDim, groups, stateSize, ends) => {
     const random = new Random(length);
     const values = (data: Float32Array, ...shape: number[]): HostTensor & { data: Float32Array } => ({
       data,
@@ -32,7 +32,9 @@ it.each([
       A: values(random.uniforms(heads, -16, -1), heads),
       B: values(random.normals(length * groups * stateSize), 1, length, groups, stateSize),
       C: values(random.normals(length * groups * stateSize), 1, length, groups, stateSize),
-      D: values(random.normals(heads), heads),
+      ...(ends === 'heads' && { D: values(random.normals(heads), heads) }),
+      ...(ends !== 'heads' && { D: values(random.normals(heads * headDim), heads, headDim) }),
+      ...(ends !== 'heads' && { z: values(random.normals(length * heads * headDim), 1, length, heads, headDim) }),
       state: values(random.normals(heads * headDim * stateSize), 1, heads, headDim, stateSize),
     };
     const result = await run(device, ssdChunkScan, inputs, { chunkLength, operands: 'f16' }, settings);

@@ -6,7 +6,9 @@ import {
   quantizeRows,
   ShapeError,
   storagePlanes,
+  toHalfBits,
   unpackMatrix,
+  unpackQuants,
 } from '@mambalab/kernels';
 import type { BlockDtype, HostTensor } from '@mambalab/kernels';
 import { dequantize } from '@mambalab/kernels/reference';
@@ -54,6 +56,7 @@ describe.each(DTYPES)('%s', (dtype) => {
     const { quants: expected, scales } = quantizeRows(quants, 96, dtype);
     expect([...scales].map(fromHalfBits)).toEqual([1, 1, 1]);
     expect(packQuants(quants, dtype)).toEqual(expected);
+    expect(unpackQuants(expected, dtype)).toEqual(quants);
     expect(() => packQuants(quants.subarray(1), dtype)).toThrow(ShapeError);
   });
 
@@ -120,6 +123,24 @@ describe.each(DTYPES)('%s', (dtype) => {
   });
 });
 
+/** The smallest squared error of a block in q4, over every finite scale of f16 that is not far too small or large. */
+function leastError(values: Float32Array): number {
+  const extreme = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const [first, last] = [toHalfBits(extreme / 16), toHalfBits(extreme / 4)];
+  let least = Infinity;
+  for (let bits = first; bits <= Math.min(last, 0x7bff); bits++) {
+    for (const scale of [fromHalfBits(bits), -fromHalfBits(bits)]) {
+      let error = 0;
+      for (const value of values) {
+        const quant = Math.min(7, Math.max(-8, Math.round(value / scale)));
+        error += (value - quant * scale) ** 2;
+      }
+      least = Math.min(least, error);
+    }
+  }
+  return least;
+}
+
 describe('the search for scales of q4', () => {
   const blocks: readonly (readonly [string, (random: Random) => Float32Array])[] = [
     ['normal', (random) => random.normals(32)],
@@ -142,6 +163,24 @@ describe('the search for scales of q4', () => {
       const searched = unpackMatrix(packMatrix(values, [1, 32], 'q4', { search: true }));
       expect(squaredError(searched, values)).toBeLessThanOrEqual(squaredError(plain, values));
     }
+  });
+
+  it('comes near the best of all scales that there are', () => {
+    const random = new Random(8);
+    for (const [, draw] of blocks) {
+      const values = draw(random);
+      const least = leastError(values);
+      const found = squaredError(unpackMatrix(packMatrix(values, [1, 32], 'q4', { search: true })), values);
+      expect(found).toBeGreaterThanOrEqual(least * (1 - 1e-6));
+      expect(found).toBeLessThanOrEqual(1.1 * least + 1e-9);
+    }
+  });
+
+  it('chooses the same scales each time', () => {
+    const values = new Random(9).normals(96 * 8);
+    const once = quantizeRows(values, 96, 'q4', { search: true });
+    expect(quantizeRows(values, 96, 'q4', { search: true })).toEqual(once);
+    expect(quantizeRows(Float32Array.from(values), 96, 'q4', { search: true })).toEqual(once);
   });
 
   it('makes the error of normal values a tenth smaller', () => {

@@ -93,6 +93,31 @@ describe('specialize', () => {
     expect(specialize(float, 1, { TILE: 0.5 })).toContain('const TILE: f32 = 0.5f;');
   });
 
+  it('writes out the loops that a shader wants so, also one inside another, when asked', () => {
+    const code = [
+      'const TILE: u32 = 64u;',
+      'const HALF: u32 = (TILE + 16u) / 16u - 1u * 1u;',
+      'fn f() {',
+      '  for (var f = 0u; f < TILE / 16u; f++) {',
+      '    for (var g = 0u; g < HALF; g++) { if (g > 0u) { sums[f] += offset * g; } }',
+      '  }',
+      '  for (var n = 0u; n < 2u; n++) { sums[n] = 0.0; }',
+      '}',
+    ].join('\n');
+    const shader = { ...affineShader, variants: [{ choices: {}, code }], unroll: ['f', 'g'] };
+    const written = specialize(shader, 0, { TILE: 32 }, true);
+    const sum = (f: number, g: number): string => `{ if (${g}u > 0u) { sums[${f}u] += offset * ${g}u; } }`;
+    const tile = (f: number): string => `{\n    ${sum(f, 0)}\n${sum(f, 1)}\n  }`;
+    expect(written).toContain(`${tile(0)}\n${tile(1)}\n  for (var n = 0u;`);
+    expect(specialize(shader, 0, { TILE: 32 })).toContain('for (var f = 0u;');
+  });
+
+  it.each(['params.rows', 'MISSING', '(2u', '2u 3u'])('refuses to write out a loop up to %s', (count) => {
+    const code = `for (var f = 0u; f < ${count}; f++) { }`;
+    const shader = { ...affineShader, variants: [{ choices: {}, code }], unroll: ['f'] };
+    expect(() => specialize(shader, 0, {}, true)).toThrow(/is no constant/);
+  });
+
   it('refuses a constant that the shader does not have', () => {
     expect(() => specialize(affineShader, 1, { WIDTH: 1 })).toThrow(ArgumentError);
   });

@@ -5,6 +5,7 @@ import { ArgumentError, IntegrityError, WeightFormatError } from '@mambalab/kern
 import { parseConfig } from '@mambalab/models';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { convert } from '../../../packages/models/src/cli/convert.ts';
+import { inspect } from '../../../packages/models/src/cli/inspect.ts';
 import { toFloat32, toPackedBf16 } from '../../../packages/models/src/weights/convert.ts';
 import { openCheckpoint } from '../../../packages/models/src/weights/folder.ts';
 import type { Checkpoint } from '../../../packages/models/src/weights/folder.ts';
@@ -155,6 +156,32 @@ describe('convert', () => {
     await Promise.all([narrow, original, wide].map(({ source }) => source.dispose()));
   });
 
+  it('writes matrices in blocks, and says so to whoever inspects them', async () => {
+    await convert(mamba2, target, { ...flags, dtype: 'q4', method: 'search', tensor: { head: 'q8' }, json: true });
+    expect(JSON.parse(out)).toMatchObject({ tensors: 29, storedAs: ['q8', 'F32', 'q4'] });
+    expect(await readdir(target)).toEqual(['config.json', 'generation_config.json', 'model.safetensors']);
+    out = '';
+    await inspect(target, { json: true });
+    // Two matrices in each of three layers, 18 bytes a block.
+    expect(JSON.parse(out)).toMatchObject({
+      family: 'mamba2',
+      storedBytes: { q4: 3 * 18 * (196 + 64), q8: 128 * 34 },
+    });
+    out = '';
+    await inspect(target, {});
+    expect(out).toContain('stored as       F32 (8.9 KiB), q8 (4.3 KiB), q4 (13.7 KiB)\n');
+    // config.json is what it was: blocks are no type of a framework.
+    const [written, original] = [await open(target), await open(mamba2)];
+    expect(written.config).toEqual(original.config);
+    await Promise.all([written.source.dispose(), original.source.dispose()]);
+  });
+
+  it('counts the bytes of what it reads to the end, also where it writes blocks', async () => {
+    process.stderr.isTTY = true;
+    await convert(mamba2, target, { ...flags, dtype: 'q8' });
+    expect(messages).toContain('converting 122.4 KiB of 122.4 KiB');
+  });
+
   it('writes several files with an index, the same each time', async () => {
     await convert(mamba2, target, { shardSize: 40_000 });
     const names = (await readdir(target)).filter((name) => name.endsWith('.safetensors'));
@@ -292,6 +319,15 @@ describe('the program', () => {
       process.argv = before;
     }
   };
+
+  it('reads rules for single tensors', async () => {
+    await run('convert', mamba2, target, '--dtype', 'q8', '--tensor', 'head=q4', '--tensor', '*.out_proj.weight=exact');
+    expect(out).toMatch(/29 tensors, [\d.]+ KiB as q4, F32, q8, in one file/);
+    await run('convert', mamba2, join(folder, 'no'), '--dtype', 'q4', '--tensor', 'haed=q8');
+    expect(messages).toContain("ArgumentError: 'quantization.tensors' names 'haed'");
+    expect(process.exitCode).toBe(1);
+    process.exitCode = undefined;
+  });
 
   it('knows the command and its options', async () => {
     await run('convert', mamba2, target, '--dtype', 'f16', '--shard-size', '0.05MB', '--json');

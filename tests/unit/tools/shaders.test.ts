@@ -15,12 +15,13 @@ import {
 const WGSL = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..', 'wgsl');
 
 describe('directives', () => {
-  it('declare axes and constants', () => {
+  it('declare axes, constants and loops', () => {
     const text = [
       '// equation',
       '//! axis simd: subgroups(subgroups, maxComputeWorkgroupStorageSize>=32768) | baseline',
       '//! axis weight: f32 | f16 | tile-64',
       '//! constant HEAD_DIM',
+      '//! unroll f, column',
       '//! requires shader-f16, subgroupSize=32',
       '//! requires matrix:f16:16x16x16:f32',
       'struct Params { rows: u32 }',
@@ -45,14 +46,16 @@ describe('directives', () => {
       ],
       constants: ['HEAD_DIM'],
       requires: ['shader-f16', 'subgroupSize=32', 'matrix:f16:16x16x16:f32'],
+      unroll: ['f', 'column'],
     });
-    expect(parseDirectives('a/b', '// none')).toEqual({ axes: [], constants: [], requires: [] });
+    expect(parseDirectives('a/b', '// none')).toEqual({ axes: [], constants: [], requires: [], unroll: [] });
   });
 
   it.each([
     ['//! axis simd: subgroups(subgroups)', /^a\/b: the last choice of axis simd must need nothing$/],
     ['//! axis simd: sub groups | baseline', /^a\/b: cannot read the choice/],
     ['//! axes simd: a | b', /^a\/b: unknown directive "axes"/],
+    ['//! unroll f g', /^a\/b: cannot read the directive/],
     ['//! axis', /^a\/b: cannot read the directive/],
   ])('%s is refused', (line, message) => {
     expect(() => parseDirectives('a/b', line)).toThrow(message);

@@ -1,4 +1,4 @@
-import type { Device, ForcedChoices, TensorRef } from '@mambalab/kernels';
+import type { BoundPlan, Device, ForcedChoices, HostTensor, Tensor, TensorRef } from '@mambalab/kernels';
 import { Executor, Recording } from '@mambalab/kernels';
 import type { Determinism } from '../results.ts';
 import { hostInput } from './inputs.ts';
@@ -47,24 +47,72 @@ async function firstDifference(
     if (result === undefined) throw new Error('The kernel has no result.');
     const updated = [...tensors].filter(([name]) => isWritten(recording, name));
     const compared = [...new Set([result, ...updated.map(([, tensor]) => tensor)])];
-    let first: readonly Uint32Array[] | undefined;
-    for (let repeat = 0; repeat < options.repeats; repeat++) {
-      for (const [name, tensor] of updated) device.write(tensor, hosts.get(name)?.data ?? new Float32Array());
-      bound.submit();
-      const all = await Promise.all(
-        compared.map(async ({ buffer }) => new Uint32Array(await device.readBuffer(buffer))),
-      );
-      first ??= all;
-      for (const [at, words] of all.entries()) {
-        const value = words.findIndex((word, i) => word !== first?.[at]?.[i]);
-        if (value >= 0) return { repeat, value };
-      }
+    const pristine = updated.map(([name, tensor]) => ({ tensor, copy: device.upload(name, hostOf(hosts, name)) }));
+    try {
+      return await compareRuns(device, bound, { pristine, compared, repeats: options.repeats });
+    } finally {
+      for (const { copy } of pristine) copy.dispose();
     }
-    return undefined;
   } finally {
     plan.dispose();
     for (const tensor of tensors.values()) tensor.dispose();
   }
+}
+
+interface Runs {
+  /** Tensors that a run updates, and what they hold before it. */
+  readonly pristine: readonly { readonly tensor: Tensor; readonly copy: Tensor }[];
+  readonly compared: readonly Tensor[];
+  readonly repeats: number;
+}
+
+/** Results of so many bytes are read back together: waiting for each run would take most of the time. */
+const BATCH_BYTES = 32 * 2 ** 20;
+
+async function compareRuns(
+  device: Device,
+  bound: BoundPlan,
+  { pristine, compared, repeats }: Runs,
+): Promise<{ readonly repeat: number; readonly value: number } | undefined> {
+  const bytes = compared.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const batch = Math.max(1, Math.min(repeats, Math.floor(BATCH_BYTES / bytes)));
+  const results = device.createBuffer('determinism/results', batch * bytes);
+  let first: Uint32Array | undefined;
+  try {
+    for (let done = 0; done < repeats; done += batch) {
+      const encoder = device.gpu.createCommandEncoder();
+      for (let run = 0; run < batch; run++) {
+        for (const { tensor, copy } of pristine) {
+          encoder.copyBufferToBuffer(copy.buffer, copy.byteOffset, tensor.buffer, tensor.byteOffset, copy.byteLength);
+        }
+        const pass = encoder.beginComputePass();
+        bound.encode(pass);
+        pass.end();
+        let at = run * bytes;
+        for (const { buffer, byteOffset, byteLength } of compared) {
+          encoder.copyBufferToBuffer(buffer, byteOffset, results, at, byteLength);
+          at += byteLength;
+        }
+      }
+      device.gpu.queue.submit([encoder.finish()]);
+      const words = new Uint32Array(await device.readBuffer(results));
+      first ??= words.slice(0, bytes / 4);
+      for (let run = 0; run < batch; run++) {
+        const base = (run * bytes) / 4;
+        const value = first.findIndex((word, at) => word !== words[base + at]);
+        if (value >= 0) return { repeat: done + run, value };
+      }
+    }
+    return undefined;
+  } finally {
+    device.destroyBuffer(results);
+  }
+}
+
+function hostOf(hosts: ReadonlyMap<string, HostTensor>, name: string): HostTensor {
+  const host = hosts.get(name);
+  if (host === undefined) throw new Error(`The check has no input '${name}'.`);
+  return host;
 }
 
 /** Records a check; a result that is no input is kept under the name `result`. */

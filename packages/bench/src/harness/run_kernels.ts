@@ -3,6 +3,7 @@ import { OutOfMemoryError } from '@mambalab/kernels';
 import type { CaseResult, Ceilings, Environment, KernelReport, KernelResult } from '../results.ts';
 import { measureCeilings } from './ceilings.ts';
 import { repeatKernel } from './determinism.ts';
+import { Heater } from './heater.ts';
 import type { KernelBench, KernelCase } from './kernel_bench.ts';
 import type { TimeOptions } from './time_kernel.ts';
 import { rateCase, timeKernel } from './time_kernel.ts';
@@ -44,6 +45,19 @@ export function selectBenches(benches: readonly KernelBench[], filter = ''): rea
 
 /** Measures the ceilings, then runs one kernel after the other: all that `mambalab-bench kernels` does. */
 export async function reportKernels(
+  device: Device,
+  benches: readonly KernelBench[],
+  options: ReportOptions,
+): Promise<KernelReport> {
+  const heater = options.heater ?? (await Heater.create(device));
+  try {
+    return await reportWith(device, benches, { ...options, heater });
+  } finally {
+    if (heater !== options.heater) heater?.dispose();
+  }
+}
+
+async function reportWith(
   device: Device,
   benches: readonly KernelBench[],
   options: ReportOptions,

@@ -2,6 +2,7 @@ import type { BoundPlan, Device, ForcedChoices, StorageRef, Tensor, TensorRef } 
 import { Executor, maximumSize, OutOfMemoryError, planScratch, Recording, storageBytes } from '@mambalab/kernels';
 import type { Ceilings, DispatchedShader, MeasuredCase } from '../results.ts';
 import { arena, arenaStep, inputBytes, inputRowStride, RandomBlocks } from './inputs.ts';
+import type { Heater } from './heater.ts';
 import type { KernelCase } from './kernel_bench.ts';
 import { Random } from './random.ts';
 import { rotationCount } from './rotation.ts';
@@ -15,6 +16,8 @@ export interface TimeOptions {
   readonly memory: number;
   readonly seed: number;
   readonly force?: ForcedChoices;
+  /** Keeps the clocks of the GPU up between cases and samples. */
+  readonly heater?: Heater | undefined;
   /** Copies of the tensors; as many as exceed every cache when absent. */
   readonly copies?: number;
 }
@@ -84,9 +87,12 @@ export async function timeKernel(device: Device, kernelCase: KernelCase, options
       });
     });
     const encode = (pass: GPUComputePassEncoder, index: number): void => bound[index % copies]?.encode(pass);
-    const samples = await device.guard('Timing a case', () =>
-      sampleRepetitions(device, encode, recording.dispatches.length, options.timing),
-    );
+    const { heater, timing } = options;
+    const heat = heater === undefined ? undefined : (pass: GPUComputePassEncoder): void => heater.encode(pass);
+    const samples = await device.guard('Timing a case', async () => {
+      await heater?.burst();
+      return await sampleRepetitions(device, encode, recording.dispatches.length, timing, heat);
+    });
     return {
       label: kernelCase.label,
       microseconds: summarize(samples.microseconds),

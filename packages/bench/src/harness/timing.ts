@@ -127,12 +127,14 @@ export async function samplePasses(
  * them, else by the wall clock from submit to completion.
  *
  * @param dispatches dispatches of one repetition
+ * @param heat other work, before every pass that is timed, so that the GPU does not lower its clocks
  */
 export async function sampleRepetitions(
   device: Device,
   encode: EncodeRepetition,
   dispatches: number,
   options: TimingOptions,
+  heat?: (pass: GPUComputePassEncoder) => void,
 ): Promise<Samples> {
   const timestamps = device.capabilities.features.has('timestamp-query');
   const maximum = Math.max(1, Math.floor(MAX_DISPATCHES / Math.max(1, dispatches)));
@@ -142,11 +144,10 @@ export async function sampleRepetitions(
       for (let i = 0; i < repetitions; i++) encode(pass, next++);
     };
     if (!timestamps) return { microseconds: await wallClock(device, body, passes), quantum: 0 };
-    const times = await timePasses(
-      device,
-      Array.from({ length: passes }, () => body),
-    );
-    return { microseconds: passMicroseconds(times), quantum: clockQuantum(times) };
+    const bodies = Array.from({ length: passes }, () => (heat === undefined ? [body] : [heat, body]));
+    const times = await timePasses(device, bodies.flat());
+    const microseconds = passMicroseconds(times).filter((_, at) => heat === undefined || at % 2 === 1);
+    return { microseconds, quantum: clockQuantum(times) };
   };
   const samples = await samplePasses(measure, maximum, options);
   return { ...samples, method: timestamps ? 'timestamps' : 'wall clock' };

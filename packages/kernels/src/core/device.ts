@@ -46,7 +46,7 @@ export class Device {
     this.instance = owner;
     this.#owned = owner !== undefined;
     this.capabilities = probeCapabilities(info, gpu);
-    this.pipelines = new PipelineCache(gpu, () => this.check());
+    this.pipelines = new PipelineCache(gpu, () => this.check(), !this.capabilities.software);
     const disposed = new Promise<DeviceLoss>((resolve) => {
       this.#end = resolve;
     });

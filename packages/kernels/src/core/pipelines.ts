@@ -16,13 +16,16 @@ interface Layouts {
  */
 export class PipelineCache {
   readonly #gpu: GPUDevice;
+  readonly #unrolled: boolean;
   /** Throws if the device is lost. */
   readonly #check: () => void;
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
   readonly #layouts = new Map<string, Layouts>();
 
-  constructor(gpu: GPUDevice, check: () => void) {
+  /** @param unrolled whether loops are written out that a shader wants so */
+  constructor(gpu: GPUDevice, check: () => void, unrolled: boolean) {
     this.#gpu = gpu;
+    this.#unrolled = unrolled;
     this.#check = check;
   }
 
@@ -76,7 +79,7 @@ export class PipelineCache {
     overrides: Readonly<Record<string, number>>,
     constants: Readonly<Record<string, number>>,
   ): Promise<GPUComputePipeline> {
-    const code = specialize(shader, variant, constants);
+    const code = specialize(shader, variant, constants, this.#unrolled);
     // A wrong text is reported below, with its messages; nobody else may find the error in addition.
     this.#gpu.pushErrorScope('validation');
     const module = this.#gpu.createShaderModule({ label: shader.name, code });

@@ -81,9 +81,7 @@ export function packQuants(quants: Int8Array, dtype: BlockDtype): Uint32Array<Ar
   const { bits, bias } = FORMATS[dtype];
   const mask = 2 ** bits - 1;
   const words = wordsPerBlock(dtype);
-  const places = Array.from({ length: QUANT_BLOCK }, (_, index) => placeOf(index, dtype));
-  const wordOf = Uint8Array.from(places, ({ word }) => word);
-  const shiftOf = Uint8Array.from(places, ({ shift }) => shift);
+  const { wordOf, shiftOf } = blockPlaces(dtype);
   const packed = new Uint32Array((quants.length / QUANT_BLOCK) * words);
   for (let first = 0, block = 0; first < quants.length; first += QUANT_BLOCK, block += words) {
     for (let i = 0; i < QUANT_BLOCK; i++) {
@@ -92,6 +90,22 @@ export function packQuants(quants: Int8Array, dtype: BlockDtype): Uint32Array<Ar
     }
   }
   return packed;
+}
+
+/** Numbers from quants as they are stored, block by block: the inverse of {@link packQuants}. */
+export function unpackQuants(quants: Uint32Array, dtype: BlockDtype): Int8Array {
+  const { bits, bias } = FORMATS[dtype];
+  const words = wordsPerBlock(dtype);
+  const unpacked = new Int8Array((quants.length / words) * QUANT_BLOCK);
+  const { wordOf, shiftOf } = blockPlaces(dtype);
+  // A byte is a signed number already; a nibble has none.
+  const mask = bias > 0 ? 2 ** bits - 1 : -1;
+  for (let first = 0, block = 0; first < unpacked.length; first += QUANT_BLOCK, block += words) {
+    for (let i = 0; i < QUANT_BLOCK; i++) {
+      unpacked[first + i] = (((quants[block + (wordOf[i] ?? 0)] ?? 0) >>> (shiftOf[i] ?? 0)) & mask) - bias;
+    }
+  }
+  return unpacked;
 }
 
 /** The value that a block's quant stands for, exactly as kernels read it. */
@@ -118,6 +132,15 @@ function placeOf(index: number, dtype: BlockDtype): { readonly word: number; rea
   const perLoad = 128 / bits;
   const within = index % perLoad;
   return { word: Math.floor(index / perLoad) * 4 + (within % 4), shift: Math.floor(within / 4) * bits };
+}
+
+/** As {@link placeOf}, of all values of a block: what loops over many blocks look up. */
+function blockPlaces(dtype: BlockDtype): { readonly wordOf: Uint8Array; readonly shiftOf: Uint8Array } {
+  const places = Array.from({ length: QUANT_BLOCK }, (_, index) => placeOf(index, dtype));
+  return {
+    wordOf: Uint8Array.from(places, ({ word }) => word),
+    shiftOf: Uint8Array.from(places, ({ shift }) => shift),
+  };
 }
 
 function quantOf(value: number, scale: number, dtype: BlockDtype): number {

@@ -1,6 +1,7 @@
 import type { Capabilities } from './capabilities.ts';
 import { hasRequirement } from './capabilities.ts';
 import { ArgumentError } from './errors.ts';
+import { unrollLoops } from './unroll.ts';
 
 /** WGSL types that a field of `Params` may have. */
 export type ParamType = 'u32' | 'i32' | 'f32';
@@ -51,6 +52,8 @@ export interface Shader<
   >;
   /** Link-time constants: declarations whose value is set when the pipeline is made (array sizes need this). */
   readonly constants: Readonly<Record<Constants, { readonly declaration: string; readonly type: string }>>;
+  /** Variables of loops, up to a constant of the text, that are written out on hardware. */
+  readonly unroll?: readonly string[];
   /** What the device must have for any variant. */
   readonly requires: readonly string[];
   /** Axes of variation; on each, choices stand best first and the last needs nothing. */
@@ -114,8 +117,17 @@ export function chooseVariant(
   return { index, choices };
 }
 
-/** The text of a variant with its link-time constants set. */
-export function specialize(shader: Shader, variant: number, constants: Readonly<Record<string, number>>): string {
+/**
+ * The text of a variant with its link-time constants set.
+ *
+ * @param unrolled whether to write out the loops that the shader wants so: better on hardware, slow to compile for a CPU
+ */
+export function specialize(
+  shader: Shader,
+  variant: number,
+  constants: Readonly<Record<string, number>>,
+  unrolled: boolean = false,
+): string {
   let code = shader.variants[variant]?.code ?? '';
   for (const [name, value] of Object.entries(constants)) {
     const constant = shader.constants[name];
@@ -125,5 +137,5 @@ export function specialize(shader: Shader, variant: number, constants: Readonly<
     const suffix = constant.type === 'f32' ? 'f' : constant.type === 'u32' ? 'u' : '';
     code = code.replace(constant.declaration, `const ${name}: ${constant.type} = ${value}${suffix};`);
   }
-  return code;
+  return unrolled && shader.unroll !== undefined ? unrollLoops(code, shader.unroll) : code;
 }

@@ -53,7 +53,7 @@ export interface MatmulOptions {
  * @returns (M, N) f32: `residual`, `out`, or a new tensor whose rows are a multiple of 4 values apart
  * @throws ShapeError if shapes or dtypes do not agree; ArgumentError for an unknown activation
  *
- * With f16, q8 and q4 weights, from 32 rows on, a device's matrix units do the work where it has them: x (times g, before
+ * With f16, q8 and q4 weights, from 9 rows on, a device's matrix units do the work where it has them: x (times g, before
  * the root) and dequantized weights are rounded to f16, values beyond 65504 become that, and sums are f32.
  * `force: { unit: 'portable' }` keeps f32.
  *

@@ -33,9 +33,8 @@ export interface SelectiveScanResult {
 const CARRY_WORKGROUP = 64;
 /** Bytes of workgroup memory that every device has. */
 const WORKGROUP_BYTES = 16_384;
-/** Invocations from which chunks do not pay for their second pass, and those that chunks are to give together. */
-const ENOUGH_INVOCATIONS = 12_288;
-const WANTED_INVOCATIONS = 49_152;
+/** Invocations of all chunks together from which more would only add to the states between them. */
+const WANTED_INVOCATIONS = 1_048_576;
 /** Shorter sequences take less than the two further dispatches. */
 const LEAST_CHUNK = 128;
 
@@ -153,7 +152,6 @@ function chooseTile(stateSize: number, software: boolean): Tile {
 function chunkLengthOf(kernel: string, given: number | undefined, length: Size, invocations: number): number {
   const longest = maximumSize(length);
   if (given === undefined) {
-    if (invocations >= ENOUGH_INVOCATIONS) return longest;
     const chunks = Math.min(Math.ceil(WANTED_INVOCATIONS / invocations), Math.floor(longest / LEAST_CHUNK));
     return chunks < 2 ? longest : Math.ceil(longest / chunks / 16) * 16;
   }

@@ -25,10 +25,16 @@ function tileOf(recording: Recording, rows: number, columns: number): TileShape 
 export function recordPasses(recording: Recording, scan: SsdScan): void {
   const { heads, headDim, stateSize } = scan.sizes;
   const states = recording.scratch('ssdChunkScan.states', 'f32', [scan.rows, heads, headDim, stateSize]);
-  const matrix = suitsMatrixUnits(recording, scan);
-  (matrix ? recordMatrixProducts : recordProducts)(recording, scan, states);
+  if (suitsMatrixUnits(recording, scan)) {
+    const halves = recordMatrixProducts(recording, scan, states);
+    const entering = recording.scratch('ssdChunkScan.entering', 'f16', states.shape);
+    recordCarry(recording, scan, states, entering);
+    recordMatrixOutput(recording, scan, { ...halves, entering });
+    return;
+  }
+  recordProducts(recording, scan, states);
   recordCarry(recording, scan, states);
-  (matrix ? recordMatrixOutput : recordOutput)(recording, scan, states);
+  recordOutput(recording, scan, states);
 }
 
 /** Parameters and overrides that the portable products share. */
@@ -61,15 +67,15 @@ function recordProducts(recording: Recording, scan: SsdScan, states: TensorRef):
   recordScores(recording, scan);
 }
 
-/** The state that enters each chunk, in place of what the chunk adds, and the last one. */
-function recordCarry(recording: Recording, scan: SsdScan, states: TensorRef): void {
+/** The state that enters each chunk, in place of what the chunk adds or as f16 to `entering`, and the last one. */
+function recordCarry(recording: Recording, scan: SsdScan, states: TensorRef, entering?: TensorRef): void {
   const { inputs, sizes, chunk, chunks, packed, table, steps, state, stateStride } = scan;
   const { heads, headDim, stateSize } = sizes;
   const carry = loadChoice(headDim * stateSize, state.offset, stateStride);
   const carryWidth = (carry.load ?? recording.choice(ssdChunkCarryShader, 'load')) === 'vec4' ? 4 : 1;
   const elements = heads * headDim * stateSize;
   recording.dispatch(ssdChunkCarryShader, {
-    bindings: { steps, states, state },
+    bindings: { steps, states, state, entering: entering ?? recording.placeholder('f16') },
     params: {
       chunks,
       chunkLength: chunk,
@@ -80,7 +86,12 @@ function recordCarry(recording: Recording, scan: SsdScan, states: TensorRef): vo
       headElements: headDim * stateSize,
       stateOffset: state.offset,
     },
-    overrides: { HAS_STATE: inputs.state !== undefined, PACKED: packed, WORKGROUP_SIZE: CARRY_WORKGROUP },
+    overrides: {
+      HAS_STATE: inputs.state !== undefined,
+      PACKED: packed,
+      HALVES: entering !== undefined,
+      WORKGROUP_SIZE: CARRY_WORKGROUP,
+    },
     choices: carry,
     workgroups: [Math.ceil(elements / (CARRY_WORKGROUP * carryWidth)), scan.sequences],
   });

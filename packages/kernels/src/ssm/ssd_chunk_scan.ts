@@ -1,3 +1,4 @@
+import { ssdChunkStateMatrixShader } from '../generated/ssm/ssd_chunk_state_matrix.ts';
 import {
   requireArgument,
   requireDtype,
@@ -6,6 +7,7 @@ import {
   requireStatic,
   requireWhole,
 } from '../core/checks.ts';
+import { MATRIX_UNIT_TOKENS, usesMatrixUnits } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
@@ -32,7 +34,9 @@ export interface SsdChunkScanInputs extends SsdTensors {
 }
 
 export interface SsdChunkScanOptions extends SsdTimeOptions {
-  /** Q, a multiple of 16 from 16 to 256; when absent 128, or less for sequences that are shorter. */
+  /**
+   * Q, a multiple of 16 from 16 to 256; when absent 128 (256 on matrix units), or less for sequences that are shorter.
+   */
   readonly chunkLength?: number;
   /**
    * `chunks`: chunks side by side, the states between them in memory. `loop`: the chunks of a head one after another,
@@ -84,8 +88,15 @@ export function ssdChunkScan(
     requireWhole(kernel, 'sequenceIds', sequenceIds);
   }
   const limits = timeLimits(kernel, options);
-  const largest = chunkLengthOf(kernel, options.chunkLength, length);
-  const design = chooseDesign(recording, options.design, sizes);
+  const matrix = usesMatrixUnits(
+    recording,
+    ssdChunkStateMatrixShader,
+    options.operands ?? 'f32',
+    length,
+    MATRIX_UNIT_TOKENS,
+  );
+  const largest = chunkLengthOf(kernel, options.chunkLength, length, matrix ? LARGEST_CHUNK : 128);
+  const design = chooseDesign(recording, options.design, sizes, { states: maximumSize(sequences) * heads, matrix });
   const chunk = design === 'loop' ? Math.min(largest, LOOP_CHUNK) : largest;
 
   // Every packed sequence has chunks of its own, so that up to one chunk each is not full (see ssd_chunk_cumsum).
@@ -126,8 +137,9 @@ export function ssdChunkScan(
   return { y, state };
 }
 
-function chunkLengthOf(kernel: string, given: number | undefined, length: Size): number {
-  if (given === undefined) return [16, 32, 64].find((chunk) => maximumSize(length) <= chunk) ?? 128;
+function chunkLengthOf(kernel: string, given: number | undefined, length: Size, most: number): number {
+  if (given === undefined)
+    return Math.min(most, [16, 32, 64, 128].find((chunk) => maximumSize(length) <= chunk) ?? most);
   requireArgument(
     Number.isInteger(given) && given % 16 === 0 && given >= 16 && given <= LARGEST_CHUNK,
     `${kernel}: chunkLength ${given} is not a multiple of 16 from 16 to ${LARGEST_CHUNK}.`,

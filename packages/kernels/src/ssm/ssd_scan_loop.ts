@@ -16,16 +16,22 @@ const ROWS = 32;
 /** Columns of the state that an invocation has room for: 4 in each of 4 sets of 64. */
 const LARGEST_STATE = 256;
 
+/** States that are walked side by side from which `loop` wins: 640 of them by a sixth, 128 by nothing, 80 and 24 lose. */
+const BUSY_STATES = 512;
+
 /**
- * The design of a scan: what is asked for, else `force: { design }`, else `chunks`, which won at every shape that was
- * measured (docs/kernels).
+ * The design of a scan: what is asked for, else `force: { design }`, else `chunks` unless there are so many states to
+ * walk that `loop` keeps every core busy (docs/kernels has the measurements).
  *
+ * @param states S * H, heads of all sequences
+ * @param matrix whether matrix units do the products of `chunks`
  * @throws ArgumentError if there is no such design, or N is too large for it
  */
 export function chooseDesign(
   recording: Recording,
   given: string | undefined,
   { stateSize }: SsdSizes,
+  { states, matrix }: { readonly states: number; readonly matrix: boolean },
 ): 'chunks' | 'loop' {
   const fits = stateSize <= LARGEST_STATE;
   requireArgument(
@@ -35,7 +41,9 @@ export function chooseDesign(
       : `ssdChunkScan: there is no design '${given}'.`,
     given === 'loop' ? "Use 'chunks'." : "Use 'chunks' or 'loop', or leave the choice to the library.",
   );
-  return fits && (given ?? recording.force['design']) === 'loop' ? 'loop' : 'chunks';
+  const many = states >= BUSY_STATES && !matrix && !recording.capabilities.software;
+  const wanted = given ?? recording.force['design'] ?? (many ? 'loop' : 'chunks');
+  return fits && wanted === 'loop' ? 'loop' : 'chunks';
 }
 
 /** Design `loop`: the scores beside the cumulative sums, then everything else in one dispatch. */

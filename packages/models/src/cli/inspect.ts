@@ -2,6 +2,8 @@ import { openFolder } from '../node.ts';
 import { cacheBytesPerToken, parameterCount, parseConfig, stateBytesOf } from '../surface.ts';
 import { BLOCK_KINDS, layerPattern } from '../spec/block_kinds.ts';
 import { openCheckpoint } from '../weights/folder.ts';
+import { storedBits } from '../weights/source.ts';
+import type { TensorSource } from '../weights/source.ts';
 import { sourceOptions } from './source_flags.ts';
 import type { SourceFlags } from './source_flags.ts';
 import { formatBytes } from './terminal.ts';
@@ -25,7 +27,7 @@ export async function inspect(path: string, flags: InspectFlags): Promise<void> 
       contextLength: spec.contextLength ?? null,
       stateBytes: stateBytesOf(spec),
       kvBytesPerToken: cacheBytesPerToken(spec, 'f16'),
-      storedAs: [...new Set([...checkpoint.source.tensors.values()].map(({ dtype, blocks }) => blocks?.kind ?? dtype))],
+      ...storage(checkpoint.source),
     };
     if (flags.json === true) {
       process.stdout.write(`${JSON.stringify(facts)}\n`);
@@ -40,12 +42,26 @@ export async function inspect(path: string, flags: InspectFlags): Promise<void> 
       `context         ${facts.contextLength ?? 'unbounded'}`,
       `state           ${formatBytes(facts.stateBytes)}`,
       `KV cache        ${formatBytes(facts.kvBytesPerToken)} a token (f16)`,
-      `stored as       ${facts.storedAs.join(', ')}`,
+      `stored as       ${facts.storedAs.map((kind) => `${kind} (${formatBytes(facts.storedBytes[kind] ?? 0)})`).join(', ')}`,
     ];
     process.stdout.write(`${lines.join('\n')}\n`);
   } finally {
     await checkpoint.source.dispose();
   }
+}
+
+/** How the tensors are stored, and the bytes of each kind. */
+function storage({ tensors }: TensorSource): {
+  readonly storedAs: readonly string[];
+  readonly storedBytes: Readonly<Record<string, number>>;
+} {
+  const storedBytes: Record<string, number> = {};
+  for (const info of tensors.values()) {
+    const kind = info.blocks?.kind ?? info.dtype;
+    const values = info.shape.reduce((product, size) => product * size, 1);
+    storedBytes[kind] = (storedBytes[kind] ?? 0) + Math.round((values * storedBits(info)) / 8);
+  }
+  return { storedAs: Object.keys(storedBytes), storedBytes };
 }
 
 /** What the letters of a pattern mean. */

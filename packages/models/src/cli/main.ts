@@ -10,6 +10,9 @@ import { generate } from './generate.ts';
 import type { GenerateFlags } from './generate.ts';
 import { inspect } from './inspect.ts';
 import type { InspectFlags } from './inspect.ts';
+import { quantizationOptions } from './quantization_flags.ts';
+import { quality } from './quality.ts';
+import type { QualityFlags } from './quality.ts';
 import { verify } from './verify.ts';
 import type { VerifyFlags } from './verify.ts';
 
@@ -42,9 +45,8 @@ const byteSize = (text: string): number => {
   return value;
 };
 
-const dtype = new Option('--dtype <type>', 'storage of matrices on the GPU')
-  .choices(['auto', 'f32', 'f16', 'bf16'])
-  .default('auto');
+const DTYPES = ['auto', 'f32', 'f16', 'bf16', 'q8', 'q4'];
+const dtype = new Option('--dtype <type>', 'storage of matrices on the GPU').choices(DTYPES).default('auto');
 
 const REVISION = ['--revision <name>', 'branch, tag or commit of a model on the hub'] as const;
 const NO_CACHE = ['--no-cache', 'keep nothing of what is downloaded'] as const;
@@ -82,13 +84,30 @@ program
   .addOption(dtype)
   .action((folder: string, flags: VerifyFlags) => verify(folder, flags));
 
-program
+const qualityCommand = program
+  .command('quality')
+  .description('compare the predictions of a model over a text with those of a reference: what quantization changes')
+  .argument('<source>', 'id on the Hugging Face hub, or path or URL of a model')
+  .requiredOption('--reference <source>', 'the model to compare with, of the same vocabulary')
+  .requiredOption('--text <file>', 'the text, in UTF-8')
+  .addOption(dtype)
+  .addOption(new Option('--reference-dtype <type>', 'the same of the reference').choices(DTYPES).default('f32'))
+  .option('--chunk <tokens>', 'tokens that are given at a time', wholeNumber, 512)
+  .option('--max-tokens <count>', 'most tokens of the text', wholeNumber)
+  .option('--json', 'print one JSON object')
+  .action((source: string, flags: QualityFlags) => quality(source, flags));
+for (const option of quantizationOptions()) qualityCommand.addOption(option);
+
+const convertCommand = program
   .command('convert')
   .description('write a checkpoint as safetensors: Hugging Face folders, PyTorch .bin, GGUF and Megatron checkpoints')
   .argument('<source>', 'path or URL of a model')
   .argument('<folder>', 'folder to make')
   .addOption(
-    new Option('--dtype <type>', 'storage of matrices; everything else becomes f32').choices(['f32', 'f16', 'bf16']),
+    new Option(
+      '--dtype <type>',
+      'storage of matrices; everything else becomes f32, or keeps its type with q8 and q4',
+    ).choices(['f32', 'f16', 'bf16', 'q8', 'q4']),
   )
   .addOption(
     new Option('--shard-size <size>', 'most data in one file, such as 500MB').argParser(byteSize).default(4e9, '4GB'),
@@ -96,6 +115,7 @@ program
   .option('--force', 'replace a model folder that exists')
   .option('--json', 'print one JSON object')
   .action((source: string, folder: string, flags: ConvertFlags) => convert(source, folder, flags));
+for (const option of quantizationOptions()) convertCommand.addOption(option);
 
 program
   .command('inspect')

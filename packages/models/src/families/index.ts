@@ -74,6 +74,7 @@ export function parseConfig(config: unknown): ParsedModel {
   reader.refuse('quantization_config', []);
   const parsed = parse(reader);
   checkDivides(parsed);
+  checkParts(parsed);
   return parsed;
 }
 
@@ -98,6 +99,21 @@ function checkDivides({ spec }: ParsedModel): void {
     if (block.kind === 'gatedDelta')
       divides('linear_num_key_heads', block.keyHeads, 'linear_num_value_heads', block.valueHeads);
   }
+}
+
+/** Far above any model: a damaged configuration must not ask for more lists than there is memory for. */
+const MOST_PARTS = 2 ** 18;
+
+function checkParts({ spec }: ParsedModel): void {
+  let parts = spec.layers.length;
+  for (const { block } of blocksOf(spec)) {
+    parts += block.kind === 'moe' ? block.experts : block.kind === 'gatedDelta' ? block.valueHeads : 1;
+  }
+  if (parts <= MOST_PARTS) return;
+  throw new UnsupportedModelError(
+    `config.json describes ${spec.layers.length} layers of ${parts} parts in all; at most ${MOST_PARTS} run here.`,
+    'Check the numbers of layers, experts and heads.',
+  );
 }
 
 function divides(name: string, part: number, wholeName: string, whole: number): void {

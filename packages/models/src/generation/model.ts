@@ -130,6 +130,11 @@ export class Model {
     );
   }
 
+  /** How the model writes conversations; for tools, documents and variables that its template knows. */
+  get chatTemplate(): ChatTemplate {
+    return this.#parts.chatTemplate;
+  }
+
   /** Tokens that one sequence may hold; Infinity for models that nothing bounds. */
   get contextLength(): number {
     return this.runtime.contextLength;

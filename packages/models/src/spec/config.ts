@@ -1,5 +1,13 @@
 import { UnsupportedModelError } from '@mambalab/kernels';
 
+/** Sizes beyond are no model's, and their products would be no numbers that JavaScript holds exactly. */
+const LARGEST = 2 ** 31 - 1;
+/** What lists are made for has closer bounds. */
+const COUNTS: readonly (readonly [RegExp, number])[] = [
+  [/layer/, 2 ** 12],
+  [/heads?$|groups|experts$/, 2 ** 16],
+];
+
 /** Reads fields of a configuration with their types; every error names the field, what it holds and what to do. */
 export class ConfigReader {
   readonly #fields: Readonly<Record<string, unknown>>;
@@ -39,8 +47,12 @@ export class ConfigReader {
   /** A positive whole number: a size or a count. */
   size(name: string, fallback?: number): number {
     const value = this.raw(name) ?? fallback;
-    if (typeof value === 'number' && Number.isInteger(value) && value > 0) return value;
-    throw this.#error(name, 'a positive whole number', value);
+    if (typeof value !== 'number' || !Number.isInteger(value) || value <= 0) {
+      throw this.#error(name, 'a positive whole number', value);
+    }
+    const [, most = LARGEST] = COUNTS.find(([pattern]) => pattern.test(name)) ?? [];
+    if (value > most) throw this.#error(name, `at most ${most}`, value);
+    return value;
   }
 
   optionalSize(name: string): number | undefined {

@@ -1,6 +1,7 @@
-import { Template } from '@huggingface/jinja';
+import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { ArgumentError, UnsupportedModelError } from '@mambalab/kernels';
-import { NAMED_TOKENS, childConfigs, field, namedToken } from './tokenizer_json.ts';
+import { strftime } from './strftime.ts';
+import { childConfigs, field, namedToken } from './tokenizer_json.ts';
 
 /** One turn of a conversation. Templates may read further fields, such as `tool_calls`. */
 export interface ChatMessage {
@@ -15,6 +16,10 @@ export interface ChatTemplateOptions {
   readonly addGenerationPrompt?: boolean;
   /** Functions that the model may call, as JSON schemas. */
   readonly tools?: readonly unknown[];
+  /** Texts that the answer should rest on, usually with the fields `title` and `text`; for templates that know them. */
+  readonly documents?: readonly Readonly<Record<string, unknown>>[];
+  /** Which of several named templates, such as `rag`. Default: `tool_use` where tools are given, else `default`. */
+  readonly template?: string;
   /** Further variables that this model's template knows, such as `enable_thinking`. */
   readonly variables?: Readonly<Record<string, unknown>>;
 }
@@ -23,33 +28,49 @@ export interface ChatTemplateOptions {
 export interface ChatTemplate {
   /** Whether the model has one. */
   readonly exists: boolean;
+  /** Names of its templates; `default` is the one without a name. */
+  readonly names: readonly string[];
   /**
    * The conversation as text. It holds its special tokens already: encode it with `addSpecialTokens: false`.
    *
    * @throws UnsupportedModelError if the model has no template, or one that cannot be read; ArgumentError if the
-   * template refuses the messages.
+   * template refuses the messages, or there is none of the name asked for.
    */
   render(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
 }
 
+/** Texts of templates that a checkpoint may have, the first counting most. */
+export interface ChatTemplateFiles {
+  /** The text of chat_template.jinja. */
+  readonly jinja?: string | undefined;
+  /** chat_template.json, parsed. */
+  readonly json?: unknown;
+}
+
 /**
  * The chat template of a checkpoint: `chat_template.jinja` where there is one, otherwise the `chat_template` of
- * tokenizer_config.json (a template, or a list of named ones).
+ * chat_template.json or of tokenizer_config.json (a template, or a list of named ones).
  *
  * @param tokenizerConfig tokenizer_config.json, parsed; it also names the tokens that templates write
- * @param templateFile the text of chat_template.jinja
  */
-export function createChatTemplate(tokenizerConfig: unknown, templateFile?: string): ChatTemplate {
-  const templates = readTemplates(tokenizerConfig, templateFile);
-  const tokens = NAMED_TOKENS.flatMap((name) => {
-    const token = namedToken(tokenizerConfig, name);
-    return token === undefined ? [] : [[name, token] as const];
-  });
+export function createChatTemplate(tokenizerConfig: unknown, files: ChatTemplateFiles = {}): ChatTemplate {
+  const templates = new Map([...readTemplates(tokenizerConfig), ...readTemplates(files.json)]);
+  if (files.jinja !== undefined) templates.set('default', files.jinja);
+  const tokens = specialTokens(tokenizerConfig);
   const parsed = new Map<string, Template>();
+  const names = [...templates.keys()];
   return {
-    exists: templates.size > 0,
-    render: (messages, { addGenerationPrompt = true, tools, variables } = {}) => {
-      const source = (tools === undefined ? undefined : templates.get('tool_use')) ?? templates.get('default');
+    exists: names.length > 0,
+    names,
+    render: (messages, { addGenerationPrompt = true, tools, documents, template: asked, variables } = {}) => {
+      if (asked !== undefined && names.length > 0 && !templates.has(asked)) {
+        throw new ArgumentError(
+          `The model has no chat template '${asked}'.`,
+          `Its templates are: ${names.join(', ')}.`,
+        );
+      }
+      const name = asked ?? (tools !== undefined && templates.has('tool_use') ? 'tool_use' : 'default');
+      const source = templates.get(name);
       if (source === undefined) {
         throw new UnsupportedModelError(
           'This model has no chat template.',
@@ -59,10 +80,10 @@ export function createChatTemplate(tokenizerConfig: unknown, templateFile?: stri
       const template = parsed.get(source) ?? parseTemplate(source);
       parsed.set(source, template);
       return renderTemplate(template, {
-        ...Object.fromEntries(tokens),
+        ...tokens,
         // Templates test these with `is not none`, so they are always there.
         tools: tools ?? null,
-        documents: null,
+        documents: documents ?? null,
         ...variables,
         messages,
         add_generation_prompt: addGenerationPrompt,
@@ -71,17 +92,25 @@ export function createChatTemplate(tokenizerConfig: unknown, templateFile?: stri
   };
 }
 
-function readTemplates(tokenizerConfig: unknown, templateFile: string | undefined): Map<string, string> {
-  const inConfig = field(tokenizerConfig, 'chat_template');
-  const named = childConfigs(tokenizerConfig, 'chat_template').flatMap((item) => {
+/** `bos_token`, `eos_token` and whatever other tokens the configuration names. */
+function specialTokens(config: unknown): Record<string, string> {
+  const names = typeof config === 'object' && config !== null ? Object.keys(config) : [];
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const token = name.endsWith('_token') ? namedToken(config, name) : undefined;
+      return token === undefined ? [] : [[name, token]];
+    }),
+  );
+}
+
+function readTemplates(config: unknown): Map<string, string> {
+  const whole = field(config, 'chat_template');
+  const named = childConfigs(config, 'chat_template').flatMap((item) => {
     const name = field(item, 'name');
     const template = field(item, 'template');
     return typeof name === 'string' && typeof template === 'string' ? [[name, template] as const] : [];
   });
-  const templates = new Map(named);
-  if (typeof inConfig === 'string') templates.set('default', inConfig);
-  if (templateFile !== undefined) templates.set('default', templateFile);
-  return templates;
+  return new Map(typeof whole === 'string' ? [['default', whole]] : named);
 }
 
 function parseTemplate(source: string): Template {
@@ -96,9 +125,36 @@ function parseTemplate(source: string): Template {
   }
 }
 
-function renderTemplate(template: Template, variables: Record<string, unknown>): string {
+/** What templates may call and name, as transformers gives it to them. */
+const GLOBALS: Readonly<Record<string, unknown>> = {
+  true: true,
+  True: true,
+  false: false,
+  False: false,
+  none: null,
+  None: null,
+  raise_exception: (message: unknown): never => {
+    throw new Error(String(message));
+  },
+  range: (first: number, end?: number, step: number = 1): number[] => {
+    const [from, to] = end === undefined ? [0, first] : [first, end];
+    return Array.from({ length: Math.max(0, Math.ceil((to - from) / step)) }, (_, index) => from + index * step);
+  },
+  // The library's own writes months in the language of the browser.
+  strftime_now: (format: string): string => strftime(new Date(), format),
+};
+
+function scopeOf(variables: Readonly<Record<string, unknown>>, parent?: Environment): Environment {
+  const scope = new Environment(parent);
+  for (const [name, value] of Object.entries(variables)) scope.set(name, value);
+  return scope;
+}
+
+function renderTemplate(template: Template, variables: Readonly<Record<string, unknown>>): string {
   try {
-    return template.render(variables);
+    // Variables may have the names of globals, and then take their place.
+    const { value } = new Interpreter(scopeOf(variables, scopeOf(GLOBALS))).run(template.parsed);
+    return String(value);
   } catch (cause) {
     throw new ArgumentError(
       `The model's chat template refused the messages: ${messageOf(cause)}.`,

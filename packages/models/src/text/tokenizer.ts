@@ -4,6 +4,7 @@ import { cleanUpStage } from './clean_up.ts';
 import { createDecodeStages } from './decoder.ts';
 import { createDetokenizer } from './detokenizer.ts';
 import type { Detokenizer } from './detokenizer.ts';
+import { checkTokenizerJson } from './tokenizer_checks.ts';
 import { field, namedToken, prepareTokenizerJson } from './tokenizer_json.ts';
 
 /** Options of {@link Tokenizer.encode}. */
@@ -57,8 +58,12 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
   };
   // An unknown decoder shows here, not at the first token.
   createStages();
-  checkModelType(modelType);
-  const encoder = createEncoder(json);
+  checkTokenizerJson(json);
+  // Decoding is done here, whatever the library makes of a decoder.
+  const encoder = createEncoder({ ...json, decoder: null });
+  // The library falls back to bytes for BPE alone.
+  const model = field(json, 'model');
+  const hasFallback = modelType === 'Unigram' && field(model, 'byte_fallback') === true;
   const all = new Set(addedTokens.filter((token) => token.special).map((token) => token.id));
   const idOf = (name: string): number | undefined => {
     const token = namedToken(tokenizerConfig, name);
@@ -68,8 +73,17 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
   const detokenizer = ({ skipSpecialTokens = false }: DecodeOptions = {}): Detokenizer =>
     createDetokenizer((id) => (skipSpecialTokens && all.has(id) ? undefined : encoder.id_to_token(id)), createStages());
   return {
-    encode: (text, { addSpecialTokens = true } = {}) =>
-      encoder.encode(text, { add_special_tokens: addSpecialTokens }).ids,
+    encode: (text, { addSpecialTokens = true } = {}) => {
+      const { ids: found, tokens } = encoder.encode(text, { add_special_tokens: addSpecialTokens });
+      const ids = hasFallback ? withBytes(found, tokens, encoder) : found;
+      // Lists of the library hold undefined for what has no token, whatever their type says.
+      const missing = ids.findIndex((id) => !Number.isInteger(id));
+      if (missing < 0) return ids;
+      throw new UnsupportedModelError(
+        `The tokenizer has no token for '${(tokens[missing] ?? '').slice(0, 80)}', and none for what is unknown.`,
+        'Leave these characters out, or give the prompt as token ids.',
+      );
+    },
     decode: (ids, options) => {
       const stream = detokenizer(options);
       const pieces: string[] = [];
@@ -84,13 +98,17 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
   };
 }
 
-/** The library takes any other type for a plain table of words, and would encode without a complaint. */
-function checkModelType(type: string | undefined): void {
-  if (type === undefined || type === 'BPE' || type === 'Unigram' || type === 'WordPiece') return;
-  throw new UnsupportedModelError(
-    `tokenizer.json has a model of the type ${type}.`,
-    'Supported are BPE, Unigram and WordPiece.',
-  );
+/** The tokens of its bytes for whatever has no token. The library hands it on as text, with the id of the unknown token. */
+function withBytes(ids: readonly number[], tokens: readonly string[], encoder: HuggingFaceTokenizer): number[] {
+  return ids.flatMap((id, index) => {
+    const text = tokens[index] ?? '';
+    if (encoder.token_to_id(text) !== undefined) return [id];
+    const bytes = Array.from(new TextEncoder().encode(text), (byte) => {
+      const hex = byte.toString(16).toUpperCase().padStart(2, '0');
+      return encoder.token_to_id(`<0x${hex}>`);
+    });
+    return bytes.every((byte) => byte !== undefined) ? bytes : [id];
+  });
 }
 
 function createEncoder(json: object): HuggingFaceTokenizer {

@@ -1,9 +1,11 @@
 import type { MambalabError } from '@mambalab/kernels';
-import { WeightFormatError } from '@mambalab/kernels';
+import { ArgumentError, WeightFormatError } from '@mambalab/kernels';
 import { openGguf } from './gguf.ts';
 import { parseJson } from './json.ts';
 import { openMegatron } from './megatron.ts';
+import { withQuantized } from './quantized_tensors.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
+import { openSentencePiece } from './sentencepiece_file.ts';
 import type { ByteFile, Folder, TensorInfo, TensorSource } from './source.ts';
 import { openTorchWeights } from './torch_file.ts';
 
@@ -19,7 +21,7 @@ const SAFETENSORS: WeightFormat = {
   single: 'model.safetensors',
   index: 'model.safetensors.index.json',
   ending: '.safetensors',
-  open: openSafetensors,
+  open: async (file, signal) => withQuantized(await openSafetensors(file, signal), file.name),
 };
 const TORCH: WeightFormat = {
   single: 'pytorch_model.bin',
@@ -40,6 +42,8 @@ export interface Checkpoint {
   readonly tokenizerConfig: unknown;
   /** The text of `chat_template.jinja`, where there is one; older checkpoints keep theirs in `tokenizerConfig`. */
   readonly chatTemplate: string | undefined;
+  /** `chat_template.json`, where there is one. */
+  readonly chatTemplateJson: unknown;
   /** Why there is no tokenizer, where the checkpoint has one that cannot be used. */
   readonly tokenizerProblem?: MambalabError | undefined;
   /** The weights. Disposing it closes the folder. */
@@ -64,22 +68,28 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
   };
   const model = openModel(folder, signal);
   try {
-    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, opened] = await Promise.all([
-      optionalJson('generation_config.json'),
-      optionalJson('tokenizer.json'),
-      optionalJson('tokenizer_config.json'),
-      folder.readText('chat_template.jinja', signal),
-      model,
-    ]);
+    const [generationConfig, tokenizerJson, tokenizerConfig, chatTemplate, chatTemplateJson, opened] =
+      await Promise.all([
+        optionalJson('generation_config.json'),
+        optionalJson('tokenizer.json'),
+        optionalJson('tokenizer_config.json'),
+        folder.readText('chat_template.jinja', signal),
+        optionalJson('chat_template.json'),
+        model,
+      ]);
+    const hasTokenizer = tokenizerJson !== undefined || opened.tokenizerJson !== undefined;
+    const rebuilt = hasTokenizer ? undefined : await openSentencePiece(folder, tokenizerConfig, signal);
     return {
       generationConfig,
       tokenizerConfig,
+      ...rebuilt,
       ...opened,
       // What stands beside a file counts more than what it brings.
       ...(generationConfig !== undefined && { generationConfig }),
       ...(tokenizerJson !== undefined && { tokenizerConfig, tokenizerProblem: undefined }),
-      tokenizerJson: tokenizerJson ?? opened.tokenizerJson,
+      tokenizerJson: tokenizerJson ?? opened.tokenizerJson ?? rebuilt?.tokenizerJson,
       chatTemplate,
+      chatTemplateJson,
     };
   } catch (error) {
     // Nobody else holds what was opened here; and what is still being opened would escape `dispose`.
@@ -160,8 +170,7 @@ async function openSingle(
   format: WeightFormat,
   signal?: AbortSignal,
 ): Promise<TensorSource> {
-  const { tensors, read } = await format.open(file, signal);
-  return { tensors, read, dispose: () => folder.dispose() };
+  return { ...(await format.open(file, signal)), dispose: () => folder.dispose() };
 }
 
 async function openIndexed(
@@ -172,7 +181,6 @@ async function openIndexed(
 ): Promise<TensorSource> {
   const weightMap = parseWeightMap(indexText, format);
   const shardNames = [...new Set(weightMap.values())];
-  const files = new Map<string, ByteFile>();
   const shards = new Map<string, TensorSource>();
   await Promise.all(
     shardNames.map(async (name) => {
@@ -183,7 +191,6 @@ async function openIndexed(
           'Download the checkpoint completely.',
         );
       }
-      files.set(name, file);
       shards.set(name, await format.open(file, signal));
     }),
   );
@@ -200,11 +207,15 @@ async function openIndexed(
     // Under the name of the index: a folder may hand out a file under a longer name.
     tensors.set(name, { ...info, file: shardName });
   }
+  const shardOf = (name: string): TensorSource | undefined => shards.get(tensors.get(name)?.file ?? '');
   return {
     tensors,
-    read: async (name, start, end, readSignal) => {
-      const info = tensors.get(name);
-      return await readTensor(info && files.get(info.file), info, name, start, end, readSignal);
+    read: async (name, start, end, readSignal) =>
+      await (shardOf(name)?.read(name, start, end, readSignal) ?? readTensor(undefined, undefined, name)),
+    readBlocks: async (name, dtype, row, rows, readSignal) => {
+      const blocks = shardOf(name)?.readBlocks?.(name, dtype, row, rows, readSignal);
+      if (blocks !== undefined) return await blocks;
+      throw new ArgumentError(`There are no blocks of '${name}'.`, 'Ask only for what `blocks.exact` names.');
     },
     dispose: () => folder.dispose(),
   };

@@ -73,3 +73,8 @@ export function duplicateKey(text: string, maxDepth: number): string | undefined
   }
   return undefined;
 }
+
+/** Whether a parsed value is a JSON object. */
+export function isFields(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -3,12 +3,14 @@ import { isQuantized, tensorBytes, UnsupportedModelError, WeightFormatError } fr
 import { tablePartName, weightRowStride } from '../graph/names.ts';
 import type { ModelNames, ParsedModel, SourceTensor, WeightSpec } from '../spec/weight_spec.ts';
 import { weightsOf } from '../spec/weight_spec.ts';
+import type { Quantization } from './quantization.ts';
+import { checkQuantization, storagePolicy } from './quantization.ts';
 import type { SourceDtype, TensorInfo, TensorSource } from './source.ts';
 
 /**
  * Storage of matrices that callers may ask for. `auto` keeps what the checkpoint holds; where that is quantized in blocks
- * of another kind, the nearest format (see docs/architecture.md). With `q8` and `q4`, embeddings, head, routers and
- * adapters stay as they are with `auto`.
+ * of another kind, the nearest format (see docs/architecture.md). With `q8` and `q4`, embeddings, head, routers, adapters
+ * and Mamba's projection of dt stay as they are with `auto`, unless {@link Quantization} says otherwise.
  */
 export type WeightDtype = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
 
@@ -16,6 +18,8 @@ export type WeightDtype = 'auto' | 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
 export interface PlannedWeight {
   readonly spec: WeightSpec;
   readonly dtype: Dtype;
+  /** Where it becomes `q4`: whether scales are searched for. */
+  readonly search?: boolean;
 }
 
 /** Whether a weight is f32 whatever the model's dtype is. */
@@ -27,21 +31,32 @@ const FLOATS: Partial<Record<SourceDtype, Dtype>> = { F32: 'f32', F64: 'f32', F1
  * Matches a checkpoint's tensors with what the model needs, before a byte of them is read.
  *
  * @throws WeightFormatError if tensors are missing, have other shapes, or are there and nothing needs them;
- *   UnsupportedModelError if a tensor is stored in a type that is not read here
+ *   UnsupportedModelError if a tensor is stored in a type that is not read here; ArgumentError for a quantization that
+ *   does not go with the dtype or the model
  */
-export function planWeights(model: ParsedModel, source: TensorSource, dtype: WeightDtype): PlannedWeight[] {
+export function planWeights(
+  model: ParsedModel,
+  source: TensorSource,
+  dtype: WeightDtype,
+  quantization?: Quantization,
+): PlannedWeight[] {
+  checkQuantization(quantization, dtype);
   const rename = storedNames(model.names, source.tensors);
   const specs = weightsOf(model).map((spec) => ({
     ...spec,
     sources: spec.sources.map((part) => storedSource(part, rename, source.tensors)),
   }));
   checkTensors(model, specs, source.tensors, rename);
+  const storageOf =
+    dtype === 'q8' || dtype === 'q4'
+      ? storagePolicy(specs, dtype, quantization ?? {}, model.spec.tiedEmbeddings)
+      : (): typeof dtype => dtype;
   return specs.map((spec) => {
     const stored = spec.sources.map(({ name }) => storedDtype(source.tensors.get(name)));
     if (isFloat32(spec)) return { spec, dtype: 'f32' };
-    const quantized = dtype === 'q8' || dtype === 'q4';
-    if (dtype !== 'auto' && !(quantized && spec.exact === true)) return { spec, dtype };
-    return { spec, dtype: widest(stored) };
+    const storage = storageOf(spec);
+    if (storage === 'auto' || storage === 'exact') return { spec, dtype: widest(stored) };
+    return { spec, dtype: storage, ...(storage === 'q4' && quantization?.method === 'search' && { search: true }) };
   });
 }
 
@@ -108,7 +123,7 @@ export function splitTables(plan: readonly PlannedWeight[], largest: number): Pl
       const count = Math.min(part, rows - first);
       const name = tablePartName(spec.name, index);
       const sources = [{ ...source, ranges: [{ first, count }] }];
-      return { spec: { ...spec, name, shape: [count, ...inner], sources }, dtype };
+      return { ...weight, spec: { ...spec, name, shape: [count, ...inner], sources } };
     });
   });
 }

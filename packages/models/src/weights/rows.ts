@@ -1,5 +1,5 @@
 import type { Dtype, QuantizedRows } from '@mambalab/kernels';
-import { isQuantized } from '@mambalab/kernels';
+import { isQuantized, QUANT_BLOCK } from '@mambalab/kernels';
 import type { SourceTensor, WeightSpec } from '../spec/weight_spec.ts';
 import type { RowRange } from '../spec/weights/tensors.ts';
 import { SOURCE_DTYPE_BITS, storedBits } from './source.ts';
@@ -30,7 +30,10 @@ export interface ValueRows extends RowPlace {
 }
 
 /** Whole rows that the checkpoint stores in the block format that they have on the GPU. */
-export interface QuantRows extends RowPlace, QuantizedRows {}
+export interface QuantRows extends RowPlace, QuantizedRows {
+  /** Multiplies the scales of the blocks. */
+  readonly scale: number;
+}
 
 export type RowBlock = ValueRows | QuantRows;
 
@@ -43,8 +46,13 @@ export function sourceBytes(spec: WeightSpec, source: TensorSource): number {
   const width = rowWidth(spec);
   return spec.sources.reduce((sum, part) => {
     const info = source.tensors.get(part.name);
-    return sum + (takenRows(part, width) * width * (info === undefined ? 32 : storedBits(info))) / 8;
+    return sum + takenRows(part, width) * fileRowBytes(width, info);
   }, 0);
+}
+
+/** What a row takes in the file. */
+function fileRowBytes(width: number, info: TensorInfo | undefined): number {
+  return Math.round(width * (info === undefined ? 32 : storedBits(info))) / 8;
 }
 
 /** Rows that are still to be read. */
@@ -84,16 +92,16 @@ export function pendingRows(spec: WeightSpec, dtype: Dtype, source: TensorSource
   for (const part of spec.sources) {
     const info = source.tensors.get(part.name);
     if (info === undefined) throw new RangeError(`The plan names the tensor '${part.name}', which the source lacks.`);
-    const fileRowBytes = (width * storedBits(info)) / 8;
+    const bytesPerRow = fileRowBytes(width, info);
     // Parts that are stored by turns follow each other in one tensor, which is then read once.
     if (reader?.serves(part) !== true) reader = readerOf(part, dtype, width, info, source);
     for (const { first, ...rows } of reader.plan(part)) {
       pending.push({
         source: part.name,
         row,
-        fileBytes: rows.rows * fileRowBytes,
+        fileBytes: rows.rows * bytesPerRow,
         file: info.file,
-        byteOffset: info.byteOffset + first * fileRowBytes,
+        byteOffset: info.byteOffset + first * bytesPerRow,
         ...rows,
       });
       row += rows.rows;
@@ -117,7 +125,7 @@ function takenRows(part: SourceTensor, width: number): number {
 const countOf = (ranges: readonly RowRange[]): number => ranges.reduce((sum, { count }) => sum + count, 0);
 
 /** What rows are made of, wherever they belong. */
-export type RowContent = Omit<ValueRows, keyof RowPlace> | QuantizedRows;
+export type RowContent = Omit<ValueRows, keyof RowPlace> | Omit<QuantRows, keyof RowPlace>;
 
 interface PartRows extends Pick<PendingRows, 'byteLength' | 'read' | 'rows'> {
   /** The row of the tensor that they begin with, or 0 where it is read whole. */
@@ -133,12 +141,9 @@ interface PartReader {
 function readerOf(part: SourceTensor, dtype: Dtype, width: number, info: TensorInfo, source: TensorSource): PartReader {
   const { name, transposed = false } = part;
   const isSame = (other: SourceTensor): boolean => other.name === name && (other.transposed ?? false) === transposed;
-  const quants = isQuantized(dtype) && isUnscaled(part) ? quantAccess(part, dtype, width, info, source) : undefined;
+  const quants = isQuantized(dtype) ? quantAccess(part, dtype, width, info, source) : undefined;
   if (quants !== undefined) {
-    return {
-      serves: (other) => isSame(other) && isUnscaled(other),
-      plan: partReader(quants, width, (content) => content),
-    };
+    return { serves: isSame, plan: partReader(quants, width, (rows, { scale = 1 }) => ({ ...rows, scale })) };
   }
   const { transformed = false } = info;
   return {
@@ -151,8 +156,6 @@ function readerOf(part: SourceTensor, dtype: Dtype, width: number, info: TensorI
     })),
   };
 }
-
-const isUnscaled = ({ scale = 1 }: SourceTensor): boolean => scale === 1;
 
 /** Reads rows of one tensor, and takes some of those that were read. */
 interface RowAccess<Content> {
@@ -190,13 +193,15 @@ function quantAccess(
   part: SourceTensor,
   dtype: 'q8' | 'q4',
   width: number,
-  { blocks, transposed = false }: TensorInfo,
+  { blocks, shape, transposed = false }: TensorInfo,
   source: TensorSource,
 ): RowAccess<QuantizedRows> | undefined {
   const isPassed = blocks?.exact.includes(dtype) === true && (part.transposed ?? false) === transposed;
-  if (!isPassed || source.readBlocks === undefined) return undefined;
+  const storedWidth = transposed ? shape[0] : shape[shape.length - 1];
+  if (!isPassed || storedWidth !== width || source.readBlocks === undefined) return undefined;
   const read = source.readBlocks.bind(source);
-  const [words, scales] = [(width * (dtype === 'q8' ? 8 : 4)) / 32, width / 32];
+  const scales = Math.ceil(width / QUANT_BLOCK);
+  const words = scales * (dtype === 'q8' ? 8 : 4);
   return {
     bytesPerRow: 4 * words + 2 * scales,
     isWhole: false,

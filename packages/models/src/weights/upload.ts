@@ -1,11 +1,13 @@
-import type { Device, Dtype, QuantizedRows, Tensor } from '@mambalab/kernels';
-import { ArgumentError, IntegrityError, quantizeRows, storagePlanes, valuesPerWord } from '@mambalab/kernels';
+import type { Device, Dtype, Tensor } from '@mambalab/kernels';
+import { IntegrityError, storagePlanes, valuesPerWord } from '@mambalab/kernels';
 import { weightRowStride } from '../graph/names.ts';
 import type { WeightSpec } from '../spec/weight_spec.ts';
 import { countNonFinite, packBf16, packF16, toFloat32, toPackedBf16, toPackedF16 } from './convert.ts';
 import type { PlannedWeight } from './plan.ts';
+import { checkFinite, quantizedRows } from './quantized_rows.ts';
+import type { RowQuantization } from './quantized_rows.ts';
 import { readAhead } from './read_ahead.ts';
-import type { PendingRows, QuantRows, RowBlock, ValueRows } from './rows.ts';
+import type { PendingRows, RowBlock, ValueRows } from './rows.ts';
 import { blockOf, pendingRows, rowWidth, sourceBytes } from './rows.ts';
 import type { TensorSource } from './source.ts';
 
@@ -39,14 +41,14 @@ export async function uploadWeights(
   options: UploadOptions = {},
 ): Promise<Map<string, Tensor>> {
   const tensors = new Map<string, Tensor>();
-  const begin = async ({ spec, dtype }: PlannedWeight): Promise<WeightWriter> => {
+  const begin = async ({ spec, dtype, search }: PlannedWeight): Promise<WeightWriter> => {
     const tensor = await device.guard(`Allocating ${spec.name}`, () => {
       const made = createWeight(device, spec, dtype);
       // Known before the allocation is: a refused buffer is freed with the others.
       tensors.set(spec.name, made);
       return made;
     });
-    return writerFor(device, spec, tensor);
+    return writerFor(device, spec, tensor, search);
   };
   const parts = plan.flatMap((planned) => {
     const rows = pendingRows(planned.spec, planned.dtype, source);
@@ -113,9 +115,10 @@ interface WeightWriter {
   end(): void;
 }
 
-function writerFor(device: UploadDevice, spec: WeightSpec, tensor: Tensor): WeightWriter {
+function writerFor(device: UploadDevice, spec: WeightSpec, tensor: Tensor, search: boolean = false): WeightWriter {
   const { dtype } = tensor;
-  if (dtype === 'q8' || dtype === 'q4') return quantizedWriter(device, spec, tensor, dtype);
+  if (dtype === 'q8' || dtype === 'q4')
+    return quantizedWriter(device, tensor, { dtype, width: rowWidth(spec), search });
   return {
     write: (block) => {
       if ('quants' in block) throw new RangeError(`Blocks were read for '${spec.name}', which is ${dtype}.`);
@@ -130,7 +133,8 @@ function writerFor(device: UploadDevice, spec: WeightSpec, tensor: Tensor): Weig
 }
 
 /** Quants go to the GPU block by block. Scales, two a word, are few and follow at the end. */
-function quantizedWriter(device: UploadDevice, spec: WeightSpec, tensor: Tensor, dtype: 'q8' | 'q4'): WeightWriter {
+function quantizedWriter(device: UploadDevice, tensor: Tensor, quantization: RowQuantization): WeightWriter {
+  const { dtype } = quantization;
   const rows = tensor.shape.slice(0, -1).reduce((product, size) => product * size, 1);
   const [quantPlane, scalePlane] = storagePlanes(dtype, rows, tensor.rowStride);
   const rowWords = (quantPlane?.byteLength ?? 0) / 4 / rows;
@@ -139,36 +143,13 @@ function quantizedWriter(device: UploadDevice, spec: WeightSpec, tensor: Tensor,
   const rowScales = tensor.rowStride / 32;
   return {
     write: (block) => {
-      const made = 'quants' in block ? checkedBlocks(block) : quantizeBlock(spec, dtype, block);
+      const made = quantizedRows(block, quantization);
       device.write(tensor, made.quants, block.row * rowWords);
       scales.set(made.scales, block.row * rowScales);
       return made.quants.byteLength;
     },
     end: () => device.write(tensor, all, (scalePlane?.byteOffset ?? 0) / 4),
   };
-}
-
-/** Blocks as they are stored, which are finite if their scales are. */
-function checkedBlocks(block: QuantRows): QuantRows {
-  const infinite = block.scales.reduce((count, scale) => count + ((scale & 0x7c00) === 0x7c00 ? 1 : 0), 0);
-  checkFinite(block, infinite * 32);
-  return block;
-}
-
-/** @throws IntegrityError for values that are not finite, or need a scale beyond f16 */
-function quantizeBlock(spec: WeightSpec, dtype: 'q8' | 'q4', block: ValueRows): QuantizedRows {
-  const values = scaled(toFloat32(block.bytes, block.dtype), block.scale);
-  checkFinite(block, countNonFinite(values));
-  try {
-    return quantizeRows(values, rowWidth(spec), dtype);
-  } catch (cause) {
-    if (!(cause instanceof ArgumentError)) throw cause;
-    throw new IntegrityError(
-      `Values of '${block.source}' (${placeOf(block)}) are too large for ${dtype}, whose scales are f16.`,
-      "Load the model with dtype 'bf16' or 'f32'.",
-      { cause },
-    );
-  }
 }
 
 function scaled(values: Float32Array, scale: number): Float32Array {
@@ -227,13 +208,3 @@ function countNonFiniteHalves(words: Uint32Array, dtype: 'f16' | 'bf16'): number
   }
   return count;
 }
-
-function checkFinite(block: RowBlock, count: number): void {
-  if (count === 0) return;
-  throw new IntegrityError(
-    `${count} values of '${block.source}' (${placeOf(block)}) are NaN or infinite.`,
-    'The checkpoint is damaged, or its training diverged; download or export it again.',
-  );
-}
-
-const placeOf = ({ row, rows }: RowBlock): string => `rows ${row} to ${row + rows - 1} of its weight`;

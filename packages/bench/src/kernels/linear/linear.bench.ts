@@ -21,8 +21,9 @@ export const linearBench: KernelBench = {
     record,
     expected: (inputs) =>
       reference({ x: values(inputs, 'x'), weight: values(inputs, 'weight') }, { rows: 9, inner: 72, outputs: 40 }),
+    // Matrix units round x to f16, 2^-11 of every product; without them the tests of the kernel hold it to 1e-5.
     rtol: 1e-5,
-    atol: 1e-3,
+    atol: 0.025,
   },
   cases: [1, 2, 4, 5, 8, 9, 16].map((rows) => ({
     label: `8B square, ${rows} rows`,

@@ -58,8 +58,9 @@ export const fusedMlpBench: KernelBench = {
         },
         { rows: 9, width: 40, hidden: 72, activation: 'silu' },
       ),
+    // Matrix units round operands to f16; without them the tests of the kernel hold it to 2e-5.
     rtol: 2e-5,
-    atol: 2e-5,
+    atol: 4e-3,
   },
   cases: [
     mlpCase('Llama 1B', 1, 2048, 8192, true),

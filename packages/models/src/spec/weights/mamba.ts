@@ -34,7 +34,8 @@ export function mambaWeights(name: string, spec: MambaSpec, names: MambaNames, h
           vector(`${name}.bNorm`, `${norms.B}.weight`, [stateSize]),
           vector(`${name}.cNorm`, `${norms.C}.weight`, [stateSize]),
         ]),
-    matrix(`${name}.dtProjection`, [[names.dtProjection, innerSize]], dtRank),
+    // Through softplus and exp, as A: small, and much depends on it.
+    { ...matrix(`${name}.dtProjection`, [[names.dtProjection, innerSize]], dtRank), exact: true },
     { ...vector(`${name}.A`, names.aLog, [innerSize, stateSize]), transform: 'negativeExp' },
     // One tensor: the scan reads both through one binding.
     {
