@@ -8,6 +8,8 @@ export { packMatrix, unpackMatrix } from './core/pack.ts';
 export { packQuants, quantizeRows, unpackQuants, wordsPerBlock } from './core/quantize.ts';
 export type { BlockDtype, QuantizedRows, QuantizeOptions } from './core/quantize.ts';
 export type { Shader, ForcedChoices, AxisChoice, ShaderVariant, ShaderBinding, ParamType } from './core/shader.ts';
+export { copyParts, createStore } from './core/copies.ts';
+export type { CopyPart } from './core/copies.ts';
 export { Device, requestDevice, wrapDevice } from './core/device.ts';
 export type { DeviceLoss, RequestDeviceOptions } from './core/device.ts';
 export { columns, Recording, reshape, rowsOf, strideOfRows } from './core/recording.ts';

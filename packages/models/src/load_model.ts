@@ -9,6 +9,7 @@ import {
 } from '@mambalab/kernels';
 import { parseConfig } from './families/index.ts';
 import type { GrammarEngineSource } from './generation/grammar_constraint.ts';
+import type { RecoverOptions } from './generation/model.ts';
 import { Model } from './generation/model.ts';
 import { importGrammarEngine } from './generation/grammar_engine.ts';
 import { readSampling } from './generation/generation_config.ts';
@@ -64,6 +65,8 @@ export interface LoadOptions extends SourceOptions {
   readonly warmUp?: boolean;
   /** Bytes of the largest tensor in one binding; what the device allows when absent, and never more. */
   readonly largestBinding?: number;
+  /** Bytes on the GPU for the beginnings that sessions share; 64 MiB when absent. */
+  readonly prefixCacheBytes?: number;
   /** Shader variants to force, for tests and measurements, such as `{ simd: 'baseline' }`. */
   readonly force?: ForcedChoices;
 }
@@ -102,7 +105,11 @@ export async function loadFrom<Source>(
   let checkpoint: Checkpoint | undefined;
   try {
     checkpoint = await openCheckpoint(folder, signal);
-    return await build(platform, folder, checkpoint, options);
+    const reload = ({ device, signal: ends }: RecoverOptions): Promise<Model> => {
+      const { device: _lost, signal: _ended, ...others } = options;
+      return loadFrom(platform, source, { ...others, ...(device && { device }), ...(ends && { signal: ends }) });
+    };
+    return await build(platform, folder, checkpoint, options, reload);
   } finally {
     await (checkpoint?.source.dispose() ?? folder.dispose());
   }
@@ -113,6 +120,7 @@ async function build<Source>(
   folder: Folder,
   checkpoint: Checkpoint,
   options: LoadOptions,
+  reload: (options: RecoverOptions) => Promise<Model>,
 ): Promise<Model> {
   // Everything that can be refused without a GPU is refused before one is asked for.
   const parsed = parseConfig(checkpoint.config);
@@ -159,6 +167,8 @@ async function build<Source>(
       eosTokens: eosTokens.length > 0 ? eosTokens : parsed.spec.eosTokens,
       chatSampling,
       grammarEngine: platform.grammarEngine ?? importGrammarEngine,
+      prefixCacheBytes: options.prefixCacheBytes,
+      reload,
       onDispose: () => owned?.dispose(),
     });
   } catch (error) {

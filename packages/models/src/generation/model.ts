@@ -1,26 +1,35 @@
-import type { Capabilities, MambalabError } from '@mambalab/kernels';
-import { ArgumentError, UnsupportedModelError } from '@mambalab/kernels';
+import type { Capabilities, Device, MambalabError } from '@mambalab/kernels';
+import { ArgumentError, IntegrityError, UnsupportedModelError } from '@mambalab/kernels';
 import { cacheBytesPerToken, stateBytesOf } from '../graph/names.ts';
 import type { ModelSpec } from '../spec/model_spec.ts';
 import type { ChatMessage, ChatTemplate } from '../text/chat_template.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { TokenConstraint } from './constraint.ts';
 import { checkResponseFormat } from './constraint.ts';
+import type { PromptPart } from './conversation.ts';
+import { isMessages } from './conversation.ts';
 import { Generation } from './generation.ts';
 import type { GrammarEngineSource } from './grammar_constraint.ts';
 import { GrammarConstraints } from './grammar_constraint.ts';
 import type { GenerateOptions, GenerationPlan, SamplingOptions } from './options.ts';
 import { planGeneration } from './options.ts';
-import type { LentSequence } from './run_generation.ts';
+import { PrefixCache } from './prefix_cache.ts';
+import type { GenerationSetup, LentSequence } from './run_generation.ts';
 import type { ModelRuntime } from './runtime.ts';
+import { Scheduler } from './scheduler.ts';
+import type { EmbedTextsOptions, Score } from './score.ts';
+import { checkEmbedOptions, embedTokens, scoreTokens } from './score.ts';
 import { Sequence } from './sequence.ts';
+import type { SessionHost, SessionOptions } from './session.ts';
+import { Session, uploadState } from './session.ts';
+import { readSession } from './session_bytes.ts';
 import type { Drafter } from './speculative.ts';
 import { ModelDrafter, promptLookup } from './speculative.ts';
 import type { Golden, Verification } from './verify.ts';
 import { verifyModel } from './verify.ts';
 
 /** A text, token ids, or a conversation. */
-export type Prompt = string | readonly number[] | readonly ChatMessage[];
+export type Prompt = PromptPart;
 
 /** Bytes on the GPU, for one sequence, as allocated (its states also before there is one). */
 export interface ModelMemory {
@@ -38,6 +47,8 @@ export interface ModelMemory {
 export interface LogitsOptions {
   /** Logits of every token, (L, V), or of the last one, (V); `last` when absent. */
   readonly positions?: 'all' | 'last';
+  /** A text that the tokens continue, and that then has them; see {@link Session.logits}. */
+  readonly session?: Session | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -50,22 +61,36 @@ export interface ModelParts {
   readonly tokenizerProblem?: MambalabError | undefined;
   readonly chatTemplate: ChatTemplate;
   readonly eosTokens: readonly number[];
+  /** Bytes that the beginnings which sessions share may take; 64 MiB when absent. */
+  readonly prefixCacheBytes?: number | undefined;
   /** How tokens of conversations are chosen, from the generation configuration. */
   readonly chatSampling: SamplingOptions;
   /** How to load what response formats are made with. */
   readonly grammarEngine: GrammarEngineSource;
+  /** Loads the model once more, from its source and whatever cache it had; absent where there is no source. */
+  readonly reload?: (options: RecoverOptions) => Promise<Model>;
   /** Frees what the model does not share with its caller. */
   readonly onDispose: () => void;
 }
+
+export interface RecoverOptions {
+  /** The device to go on with; requested when absent, and then owned by the model. */
+  readonly device?: GPUDevice | Device;
+  readonly signal?: AbortSignal;
+}
+
+const PREFIX_CACHE_BYTES = 64 * 2 ** 20;
 
 /** A language model on a GPU. */
 export class Model {
   readonly spec: ModelSpec;
   readonly config: unknown;
-  readonly capabilities: Capabilities;
-  readonly runtime: ModelRuntime;
-  readonly #parts: ModelParts;
+  #scheduler: Scheduler;
+  #parts: ModelParts;
   readonly #lent = new Set<Sequence>();
+  readonly #sessions = new Set<Session>();
+  readonly #prefixes: PrefixCache;
+  readonly #host: SessionHost;
   /** A sequence that was used before: its buffers and bind groups serve the next call. */
   #idle: Sequence | undefined;
   #constraints: GrammarConstraints | undefined;
@@ -73,10 +98,25 @@ export class Model {
 
   constructor(parts: ModelParts) {
     this.#parts = parts;
-    this.runtime = parts.runtime;
     this.spec = parts.runtime.spec;
     this.config = parts.config;
-    this.capabilities = parts.runtime.device.capabilities;
+    this.#scheduler = new Scheduler(parts.runtime);
+    this.#prefixes = new PrefixCache(parts.prefixCacheBytes ?? PREFIX_CACHE_BYTES);
+    this.#host = this.#createHost();
+  }
+
+  /** Weights on the GPU and the plans that run them; another after {@link recover}. */
+  get runtime(): ModelRuntime {
+    return this.#parts.runtime;
+  }
+
+  get capabilities(): Capabilities {
+    return this.runtime.device.capabilities;
+  }
+
+  /** Decodes together what is generated at the same time. */
+  get scheduler(): Scheduler {
+    return this.#scheduler;
   }
 
   /** @throws UnsupportedModelError if the checkpoint holds no tokenizer; or what it says is wrong with the one it has */
@@ -118,8 +158,9 @@ export class Model {
    * @throws ArgumentError for an id outside the vocabulary; ContextLengthError if there are too many
    */
   async logits(tokens: readonly number[], options: LogitsOptions = {}): Promise<Float32Array> {
-    const { signal, positions = 'last' } = options;
+    const { signal, positions = 'last', session } = options;
     signal?.throwIfAborted();
+    if (session !== undefined) return await this.#own(session).logits(tokens, positions, signal);
     return await this.withSequence(tokens.length, async (sequence) => {
       if (positions === 'all') return await sequence.prefillLogits(tokens, signal);
       await sequence.prefill(tokens, signal);
@@ -129,23 +170,101 @@ export class Model {
 
   /** Writes a text after a prompt; see {@link Generation} for how to read it. Bad input shows when it is read. */
   generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+    const { session, ...others } = options;
+    if (session !== undefined) return this.#own(session).generate(prompt, others);
     return new Generation({
-      // What needs a text says so where there is none.
-      tokenizer: needsText(options) ? this.tokenizer : this.#parts.tokenizer,
-      hasTools: (options.tools?.length ?? 0) > 0,
-      plan: () => {
-        if (options.responseFormat !== undefined) checkResponseFormat(options.responseFormat);
-        return planGeneration(this.#encode(prompt, options.tools), options, {
-          eosTokens: this.#parts.eosTokens,
-          contextLength: this.contextLength,
-          vocabSize: this.spec.vocabSize,
-          sampling: isConversation(prompt) ? this.#parts.chatSampling : {},
-        });
-      },
-      constrain: (plan) => this.#constrain(plan),
-      draft: (plan) => this.#draft(plan),
-      acquire: (plan) => this.#acquire(plan.prompt.length),
+      ...this.#setupFor(options),
+      plan: () => this.#planFor(this.#encode(prompt, options.tools), options, isMessages(prompt)),
+      acquire: async (plan) => this.#schedule(await this.#acquire(plan.prompt.length), false),
     });
+  }
+
+  /** An empty text that the model remembers; see {@link Session}. Nothing is allocated before it is used. */
+  session(options: SessionOptions = {}): Session {
+    this.#refuseDisposed();
+    return new Session(this.#host, options);
+  }
+
+  /**
+   * A session from what `session.save()` returned. It goes on with the same tokens where it was saved exactly.
+   *
+   * @throws IntegrityError for bytes that are damaged, of another version of the format, or of another model, or of this
+   *   one with weights or caches stored otherwise
+   */
+  async restore(bytes: Uint8Array, options: SessionOptions = {}): Promise<Session> {
+    this.#refuseDisposed();
+    const saved = readSession(bytes);
+    if (saved.fingerprint !== (await this.runtime.fingerprint())) {
+      throw new IntegrityError(
+        'The session was saved by another model, or with weights or caches stored in another way.',
+        'Load the model that saved it, with the same dtype and cacheDtype.',
+      );
+    }
+    const { tokens, conversation } = saved;
+    const state = saved.regions.length === 0 ? undefined : await uploadState(this.runtime, saved);
+    return new Session(this.#host, options, {
+      tokens,
+      conversations: conversation === undefined ? [] : [conversation],
+      state: state === undefined ? undefined : Promise.resolve(state),
+    });
+  }
+
+  /** The beginnings that sessions share. */
+  get prefixes(): PrefixCache {
+    return this.#prefixes;
+  }
+
+  /**
+   * How probable `continuation` is after `context`. Of two strings, spaces at the end of the context count to the
+   * continuation, and both are encoded as one text, so that their border never cuts what the tokenizer joins. An empty
+   * context is the token that begins, or else ends, sequences.
+   *
+   * @throws ArgumentError for an empty continuation, or an id outside the vocabulary; ContextLengthError if there are too
+   *   many tokens
+   */
+  async score(
+    context: string | readonly number[],
+    continuation: string | readonly number[],
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Score> {
+    options.signal?.throwIfAborted();
+    const [first, second] = this.#encodePair(context, continuation);
+    this.#checkIds(second);
+    return await this.withSequence(first.length + second.length, (sequence) =>
+      scoreTokens(sequence, first, second, options.signal),
+    );
+  }
+
+  /**
+   * Natural logarithms of the probability of every token but the first, given all before it: (L - 1). The exponential
+   * of their negative mean is the perplexity. Memory does not grow with the length, but for KV caches.
+   *
+   * @throws ArgumentError for fewer than two tokens, or an id outside the vocabulary; ContextLengthError if there are too
+   *   many
+   */
+  async logprobs(tokens: readonly number[], options: { readonly signal?: AbortSignal } = {}): Promise<Float32Array> {
+    const { tokenLogprobs } = await this.score(tokens.slice(0, 1), tokens.slice(1), options);
+    return Float32Array.from(tokenLogprobs);
+  }
+
+  /**
+   * A vector (D) for each text: its hidden states after the last norm, pooled.
+   *
+   * @param texts strings, or token ids
+   * @throws ArgumentError for a text without tokens; ContextLengthError for one that is too long
+   */
+  async embed(
+    texts: readonly (string | readonly number[])[],
+    options: EmbedTextsOptions = {},
+  ): Promise<Float32Array[]> {
+    checkEmbedOptions(options);
+    const vectors: Float32Array[] = [];
+    for (const text of texts) {
+      options.signal?.throwIfAborted();
+      const tokens = typeof text === 'string' ? this.tokenizer.encode(text) : text;
+      vectors.push(await this.withSequence(tokens.length, (sequence) => embedTokens(sequence, tokens, options)));
+    }
+    return vectors;
   }
 
   /** Compares this device's results with stored ones; see {@link verifyModel}. */
@@ -163,13 +282,48 @@ export class Model {
     }
   }
 
+  /**
+   * Goes on after the GPU device was lost: loads the weights again, from the cache where there is one, on another device.
+   * Sessions keep their texts, whose states are computed anew with the next call. Calls that were in progress have
+   * failed with a DeviceLostError.
+   *
+   * @throws ArgumentError for a model without a source, such as one of random weights; whatever loading throws, and then
+   *   the model can be recovered again
+   */
+  async recover(options: RecoverOptions = {}): Promise<void> {
+    this.#refuseDisposed();
+    const { reload } = this.#parts;
+    if (reload === undefined) {
+      throw new ArgumentError('The model has no source to load it from again.', 'Make it anew.');
+    }
+    const fresh = await reload(options);
+    if (this.#disposed) fresh.dispose();
+    this.#refuseDisposed();
+    const lost = this.#parts;
+    this.#scheduler.dispose();
+    for (const session of this.#sessions) session.detach();
+    this.#prefixes.clear();
+    for (const sequence of [this.#idle, ...this.#lent]) sequence?.dispose();
+    this.#idle = undefined;
+    this.#lent.clear();
+    this.#constraints?.dispose();
+    this.#constraints = undefined;
+    lost.runtime.dispose();
+    lost.onDispose();
+    this.#parts = fresh.#parts;
+    this.#scheduler = fresh.#scheduler;
+  }
+
   /** Frees every GPU buffer of the model. Texts in the making fail. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.scheduler.dispose();
     this.#idle?.dispose();
     this.#constraints?.dispose();
     for (const sequence of this.#lent) sequence.dispose();
+    for (const session of this.#sessions) session.dispose();
+    this.#prefixes.clear();
     this.runtime.dispose();
     this.#parts.onDispose();
   }
@@ -181,6 +335,24 @@ export class Model {
   [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();
+  }
+
+  /** Lets the steps of a sequence run together with those of others, until it is released. */
+  #schedule(lent: LentSequence, isKept: boolean): LentSequence {
+    const { sequence } = lent;
+    const scheduler = this.scheduler;
+    sequence.scheduler = scheduler;
+    return {
+      ...lent,
+      release: () => {
+        sequence.scheduler = undefined;
+        try {
+          if (!this.#disposed) scheduler.leave(sequence, isKept);
+        } finally {
+          lent.release();
+        }
+      },
+    };
   }
 
   async #acquire(length: number): Promise<LentSequence> {
@@ -204,6 +376,67 @@ export class Model {
 
   #refuseDisposed(): void {
     if (this.#disposed) throw new ArgumentError('The model is disposed.', 'Load it again.');
+  }
+
+  #encodePair(
+    context: string | readonly number[],
+    continuation: string | readonly number[],
+  ): readonly [readonly number[], readonly number[]] {
+    if (typeof context !== 'string') {
+      const second =
+        typeof continuation === 'string'
+          ? this.tokenizer.encode(continuation, { addSpecialTokens: false })
+          : continuation;
+      return [context, second];
+    }
+    const { tokenizer } = this;
+    const kept = typeof continuation === 'string' ? context.trimEnd() : context;
+    const encoded = tokenizer.encode(kept);
+    const { bos = this.#parts.eosTokens[0] } = tokenizer.specialIds;
+    const first = encoded.length === 0 && bos !== undefined ? [bos] : encoded;
+    if (typeof continuation !== 'string') return [first, continuation];
+    const text = context.slice(kept.length) + continuation;
+    const second =
+      encoded.length === 0
+        ? tokenizer.encode(text, { addSpecialTokens: false })
+        : tokenizer.encode(kept + text).slice(encoded.length);
+    return [first, second];
+  }
+
+  #checkIds(tokens: readonly number[]): void {
+    const { vocabSize } = this.spec;
+    const wrong = tokens.findIndex((token) => !Number.isInteger(token) || token < 0 || token >= vocabSize);
+    if (wrong < 0) return;
+    throw new ArgumentError(
+      `Token ${wrong} is ${String(tokens[wrong])}; ids of this model run from 0 to ${vocabSize - 1}.`,
+      'Encode the text with the tokenizer of this model.',
+    );
+  }
+
+  #createHost(): SessionHost {
+    const current = (): ModelRuntime => this.runtime;
+    return {
+      get runtime(): ModelRuntime {
+        return current();
+      },
+      setupFor: (options) => this.#setupFor(options),
+      prefixes: this.#prefixes,
+      encode: (text, addSpecialTokens) => this.tokenizer.encode(text, { addSpecialTokens }),
+      render: (messages, addGenerationPrompt, tools) => this.#render(messages, addGenerationPrompt, tools),
+      planFor: (tokens, options, isChat, history) => this.#planFor(tokens, options, isChat, history),
+      schedule: (lent) => this.#schedule(lent, true),
+      add: (session) => this.#sessions.add(session),
+      delete: (session) => this.#sessions.delete(session),
+    };
+  }
+
+  /** @throws ArgumentError for a session that is not one of this model */
+  #own(session: Session): Session {
+    if (this.#sessions.has(session)) return session;
+    throw new ArgumentError(
+      'The session is disposed, or of another model.',
+      'Make a session of this model with model.session().',
+    );
   }
 
   async #constrain({ responseFormat, stops }: GenerationPlan): Promise<TokenConstraint | undefined> {
@@ -233,16 +466,47 @@ export class Model {
     return new ModelDrafter(sequence, plan, source.contextLength, release);
   }
 
+  /** What all generations with these options need of the model. */
+  #setupFor(options: GenerateOptions): Omit<GenerationSetup, 'plan' | 'acquire'> {
+    return {
+      // What needs a text says so where there is none.
+      tokenizer: needsText(options) ? this.tokenizer : this.#parts.tokenizer,
+      hasTools: (options.tools?.length ?? 0) > 0,
+      constrain: (plan) => this.#constrain(plan),
+      draft: (plan) => this.#draft(plan),
+    };
+  }
+
+  #planFor(
+    tokens: readonly number[],
+    options: GenerateOptions,
+    isChat: boolean,
+    history: readonly number[] = [],
+  ): GenerationPlan {
+    if (options.responseFormat !== undefined) checkResponseFormat(options.responseFormat);
+    return planGeneration(tokens, options, {
+      eosTokens: this.#parts.eosTokens,
+      contextLength: this.contextLength,
+      vocabSize: this.spec.vocabSize,
+      sampling: isChat ? this.#parts.chatSampling : {},
+      history,
+    });
+  }
+
+  #render(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    tools: readonly unknown[] | undefined,
+  ): string {
+    const offered = tools === undefined || tools.length === 0 ? {} : { tools };
+    return this.#parts.chatTemplate.render(messages, { addGenerationPrompt, ...offered });
+  }
+
   #encode(prompt: Prompt, tools: readonly unknown[] | undefined): readonly number[] {
     if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
-    if (!isConversation(prompt)) return prompt;
-    const text = this.chatTemplate.render(prompt, tools === undefined || tools.length === 0 ? {} : { tools });
-    return this.tokenizer.encode(text, { addSpecialTokens: false });
+    if (!isMessages(prompt)) return prompt;
+    return this.tokenizer.encode(this.#render(prompt, true, tools), { addSpecialTokens: false });
   }
-}
-
-function isConversation(prompt: Prompt): prompt is readonly ChatMessage[] {
-  return Array.isArray(prompt) && prompt.length > 0 && typeof prompt[0] === 'object';
 }
 
 /** Whether options speak of text, not of tokens alone. */

@@ -3,6 +3,7 @@ import { BIAS_ENTRIES, MAXIMUM_TOPS } from '../graph/sampling.ts';
 import type { ResponseFormat } from './constraint.ts';
 import type { Model } from './model.ts';
 import type { SamplingSettings } from './sampling_control.ts';
+import type { Session } from './session.ts';
 
 /**
  * Changes the logits that a token is chosen from: (V) f32 of all tokens, and the tokens so far, the prompt's included.
@@ -62,6 +63,8 @@ export interface GenerateOptions extends SamplingOptions {
   /** Tokens to guess at a time, from 1 to 7; 4 when absent. */
   readonly draftTokens?: number;
   readonly signal?: AbortSignal;
+  /** The text that the prompt continues, and that then has both; see {@link Session.generate}. */
+  readonly session?: Session | undefined;
 }
 
 /** Everything that a run of the generator needs, with defaults filled in. */

@@ -15,6 +15,13 @@ import { StopTexts } from './stop_texts.ts';
 /** A sequence lent to one generation, and how it goes back. */
 export interface LentSequence {
   readonly sequence: Sequence;
+  /** What the sequence holds already, and what is left to process, where that is not nothing and the prompt. */
+  readonly history?: readonly number[];
+  readonly prompt?: readonly number[];
+  /** Called when the first token is there. */
+  onPrompt?(): void;
+  /** Called with every token, before it is handed out. */
+  onToken?(token: number): void;
   release(): void;
 }
 
@@ -110,7 +117,8 @@ export async function* runGeneration(
   try {
     lent = await setup.acquire(plan);
     drafter = await setup.draft(plan);
-    const source = streamOf(lent.sequence, plan, constraint, drafter, progress);
+    const { sequence, prompt = plan.prompt, history = plan.history } = lent;
+    const source = streamOf(sequence, { ...plan, prompt, history }, constraint, drafter, eventsOf(progress, lent));
     let last: SampledToken | undefined;
     let finishReason: GenerationResult['finishReason'] | undefined;
     try {
@@ -121,6 +129,7 @@ export async function* runGeneration(
         } else {
           last = value;
           progress.addToken(value);
+          lent.onToken?.(value.token);
           const { text, parts } = writer.push(value.token);
           progress.addText(text);
           yield { text, ...value, ...(parts.length > 0 && { toolCalls: parts }) };
@@ -146,6 +155,16 @@ export async function* runGeneration(
     drafter?.release();
     lent?.release();
   }
+}
+
+function eventsOf(progress: Progress, lent: LentSequence): GenerationEvents {
+  return {
+    onPrompt: () => {
+      progress.onPrompt();
+      lent.onPrompt?.();
+    },
+    onDraft: (drafted, accepted) => progress.onDraft(drafted, accepted),
+  };
 }
 
 function streamOf(

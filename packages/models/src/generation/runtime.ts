@@ -1,5 +1,5 @@
 import type { Device, Dtype, ForcedChoices, Plan, Tensor } from '@mambalab/kernels';
-import { Executor, ropeInverseFrequencies } from '@mambalab/kernels';
+import { copyParts, createStore, Executor, ropeInverseFrequencies } from '@mambalab/kernels';
 import type { BuildOptions, PrefillHead } from '../graph/build.ts';
 import { buildDecode, buildPrefill, buildSample } from '../graph/build.ts';
 import type { SamplingFeatures } from '../graph/sampling.ts';
@@ -8,6 +8,7 @@ import type { CacheDtype } from '../graph/names.ts';
 import { hasAttention, MAXIMUM_CHUNK, pageRing, pageTable, pageTableName, rotaryTables } from '../graph/names.ts';
 import type { ModelSpec, RotaryScaling, RotarySpec } from '../spec/model_spec.ts';
 import { blocksOf } from '../spec/model_spec.ts';
+import { createHash } from '../weights/content_hash.ts';
 import type { PlannedWeight } from '../weights/plan.ts';
 
 /**
@@ -15,6 +16,9 @@ import type { PlannedWeight } from '../weights/plan.ts';
  * rows, small tiles, large tiles). A chunk runs in the smallest one that holds it.
  */
 const CHUNK_LIMITS: readonly number[] = [8, 32, 128, MAXIMUM_CHUNK];
+
+/** Bytes at the beginning and in the middle of every tensor that tell models of one shape apart. */
+const SAMPLED_BYTES = 256;
 
 /** Room for this many tokens is made first; it doubles when a sequence outgrows it. */
 const FIRST_CAPACITY = 512;
@@ -82,16 +86,17 @@ export class ModelRuntime {
   }
 
   /** Tables of pages for sequences of this capacity, where layers keep a window alone. */
-  pageTables(capacity: number): ReadonlyMap<string, Tensor> {
+  pageTables(capacity: number, batch: number = 1): ReadonlyMap<string, Tensor> {
     const tables = new Map<string, Tensor>();
     for (const { block } of blocksOf(this.spec)) {
       const ring = block.kind === 'attention' ? pageRing(block, capacity) : undefined;
       if (ring === undefined) continue;
       const name = pageTableName(ring);
-      const data = pageTable(ring, 1);
-      const table =
-        this.#pageTables.get(name) ?? this.device.upload(name, { data, dtype: 'u32', shape: [1, data.length] });
-      this.#pageTables.set(name, table);
+      const data = pageTable(ring, batch);
+      const key = `${name}/${batch}`;
+      const shape = [batch, data.length / batch];
+      const table = this.#pageTables.get(key) ?? this.device.upload(name, { data, dtype: 'u32', shape });
+      this.#pageTables.set(key, table);
       tables.set(name, table);
     }
     return tables;
@@ -101,6 +106,45 @@ export class ModelRuntime {
     let bytes = 0;
     for (const tensor of this.constants.values()) bytes += tensor.byteLength;
     return bytes;
+  }
+
+  /**
+   * What tells this model, and how it is stored, from others: a hash of its spec, the names, dtypes and shapes of its
+   * weights, and some bytes of each. 64 hexadecimal digits.
+   */
+  fingerprint(): Promise<string> {
+    this.#fingerprint ??= this.#computeFingerprint();
+    return this.#fingerprint;
+  }
+  #fingerprint: Promise<string> | undefined;
+
+  async #computeFingerprint(): Promise<string> {
+    const tensors = [...this.constants].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    let end = 0;
+    const samples = tensors.flatMap(([, source]) => {
+      const middle = Math.floor(source.byteLength / 8) * 4;
+      return [0, middle].map((sourceOffset) => {
+        const byteLength = Math.min(SAMPLED_BYTES, Math.floor((source.byteLength - sourceOffset) / 4) * 4);
+        const targetOffset = end;
+        end += byteLength;
+        return { source, sourceOffset, targetOffset, byteLength };
+      });
+    });
+    const target = createStore(this.device, 'runtime/fingerprint', end);
+    try {
+      copyParts(
+        this.device,
+        samples.map((sample) => ({ ...sample, target })),
+      );
+      const bytes = await this.device.readBuffer(target.buffer);
+      const hash = createHash();
+      const shapes = tensors.map(([name, { dtype, shape }]) => [name, dtype, shape]);
+      hash.update(new TextEncoder().encode(JSON.stringify([this.spec, this.cacheDtype, shapes])));
+      hash.update(new Uint8Array(bytes));
+      return hash.digest();
+    } finally {
+      target.dispose();
+    }
   }
 
   /** Capacity of KV caches for a sequence of `length` tokens: doubled from {@link FIRST_CAPACITY}, never more than allowed. */

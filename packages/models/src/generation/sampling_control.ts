@@ -61,12 +61,13 @@ export class SamplingControl {
   readonly #tensors = new Map<string, Tensor>();
   readonly #rows: SamplingFeatures[];
 
-  constructor(device: Device, batch: number, vocabSize: number) {
+  /** @param features what rows will use, so that everything is there from the beginning */
+  constructor(device: Device, batch: number, vocabSize: number, features: SamplingFeatures = PLAIN_SAMPLING) {
     this.#device = device;
     this.#batch = batch;
     this.#vocabSize = vocabSize;
     this.#rows = Array.from({ length: batch }, () => PLAIN_SAMPLING);
-    this.#make(PLAIN_SAMPLING);
+    this.#make(features);
   }
 
   /** What the recording of the next step must hold. */

@@ -112,7 +112,7 @@ export async function* generateSpeculatively(
     events.onDraft(guessed.length, accepted);
     if (accepted < guessed.length) {
       sequence.rewindToMark();
-      await sequence.consume([last, ...guessed.slice(0, accepted)], signal);
+      await sequence.advance([last, ...guessed.slice(0, accepted)], signal);
     }
     const chosen = all.slice(0, accepted + 1);
     for (const sampled of chosen) {

@@ -22,8 +22,11 @@ import { addSampling, PLAIN_SAMPLING } from './sampling.ts';
 /** Name of the size that each prefill run sets: tokens of this chunk. */
 export const LENGTH = 'length';
 
-/** What a prefill pass computes beyond the state: nothing, the logits of the last token, or those of every token. */
-export type PrefillHead = 'none' | 'last' | 'all';
+/**
+ * What a prefill pass computes beyond the state: nothing, the logits of the last token, those of every token, or the
+ * hidden states of every token after the last norm.
+ */
+export type PrefillHead = 'none' | 'last' | 'all' | 'hidden';
 
 export interface BuildOptions extends GraphOptions {
   readonly capabilities: Capabilities;
@@ -35,8 +38,8 @@ const recordingFor = ({ capabilities, force }: BuildOptions): Recording =>
 
 /**
  * One chunk of a prompt, of 1 to `maximumLength` tokens: reads `tokens` (L), updates every state tensor, adds L to
- * `position`, and leaves logits as `head` says: external `logits` (B, V) for the last token, output `allLogits` (L, V).
- * Prompts are processed one at a time (batch 1).
+ * `position`, and leaves logits as `head` says: external `logits` (B, V) for the last token, output `allLogits` (L, V),
+ * or output `hidden` (L, D). Prompts are processed one at a time (batch 1).
  */
 export function buildPrefill(options: BuildOptions, maximumLength: number, head: PrefillHead): Recording {
   const recording = recordingFor(options);
@@ -47,6 +50,9 @@ export function buildPrefill(options: BuildOptions, maximumLength: number, head:
   const hidden = addLayers(context, { ...tokens, shape: [length] });
   if (head === 'last') addHead(context, rowsOf(hidden, lastRow(length), 1), logitsOf(context));
   if (head === 'all') recording.keep('allLogits', addHead(context, hidden, undefined));
+  if (head === 'hidden') {
+    recording.keep('hidden', context.normalize(hidden, options.spec.finalNorm, 'finalNorm'));
+  }
   advance(recording, { position: context.position() }, { by: length });
   return recording;
 }

@@ -15,7 +15,7 @@ export interface StateTensor {
 export const MAXIMUM_CHUNK = 512;
 
 /** Tokens of a page of a cache. */
-const PAGE = 256;
+export const PAGE = 256;
 
 /** Pages of a sequence, and how many of them a cache has room for: those behind the window are written again. */
 export interface PageRing {

@@ -1,0 +1,582 @@
+// Longer than most files, because everything that changes the tokens and the state of a session together is here.
+import type { Tensor } from '@mambalab/kernels';
+import { ArgumentError, DeviceLostError } from '@mambalab/kernels';
+import type { ChatMessage } from '../text/chat_template.ts';
+import type { CheckpointKind } from './checkpoints.ts';
+import { Checkpoints } from './checkpoints.ts';
+import type { Conversation, Edit, PromptPart, PromptWriter } from './conversation.ts';
+import { editFor } from './conversation.ts';
+import { Generation } from './generation.ts';
+import type { GenerateOptions, GenerationPlan } from './options.ts';
+import type { PrefixCache } from './prefix_cache.ts';
+import type { GenerationSetup, LentSequence } from './run_generation.ts';
+import type { ModelRuntime } from './runtime.ts';
+import { Sequence } from './sequence.ts';
+import type { SaveDtype, SavedSession } from './session_bytes.ts';
+import { writeSession } from './session_bytes.ts';
+import type { Snapshot } from './snapshot.ts';
+import { guardedSnapshot, hasStates, snapshotStore, stateSnapshotBytes } from './snapshot.ts';
+
+export interface SessionOptions {
+  /** Bytes of checkpoints on the GPU, three of which are always allowed; as many as eight take when absent. */
+  readonly checkpointBytes?: number;
+  /** Begin with what other sessions of the model processed, where the first tokens are the same; true when absent. */
+  readonly prefixCache?: boolean;
+}
+
+export interface SaveOptions {
+  /** `f32`, the default, is exact; `f16` and `q8` are smaller, and what follows may differ. */
+  readonly dtype?: SaveDtype;
+}
+
+/** What a session needs of its model. */
+export interface SessionHost extends PromptWriter {
+  /** That of now: after a recovery it is another. */
+  readonly runtime: ModelRuntime;
+  setupFor(options: GenerateOptions): Omit<GenerationSetup, 'plan' | 'acquire'>;
+  readonly prefixes: PrefixCache;
+  /** @throws ArgumentError for bad options */
+  planFor(
+    tokens: readonly number[],
+    options: GenerateOptions,
+    isChat: boolean,
+    history: readonly number[],
+  ): GenerationPlan;
+  /** Lets a sequence take part in batches until it is released. */
+  schedule(lent: LentSequence): LentSequence;
+  add(session: Session): void;
+  delete(session: Session): void;
+}
+
+/** What a session begins with. */
+export interface SessionStart {
+  readonly tokens: readonly number[];
+  readonly conversations: readonly Conversation[];
+  /** The state after some of the tokens; the session frees it. */
+  readonly state: Promise<Snapshot> | undefined;
+}
+
+const EIGHT = 8;
+const EMPTY: SessionStart = { tokens: [], conversations: [], state: undefined };
+
+/**
+ * A text that a model remembers: it can grow, be copied, saved, and go back. The state on the GPU lags behind the text
+ * by one token at least, which is processed with what follows: so a text that was just written or restored needs no
+ * logits to be kept. After a rewind, or a text that ended before what the GPU had begun, it lags by what must be
+ * processed again.
+ *
+ * A session does one thing at a time: a call while another is in progress, a generation that is being read included, is
+ * refused with an ArgumentError. A call that fails or is aborted before its first token leaves the text as it was.
+ */
+export class Session {
+  readonly #host: SessionHost;
+  readonly #options: SessionOptions;
+  #tokens: number[];
+  /** What the text was as a conversation, at the ends of its turns. */
+  #conversations: Conversation[];
+  #state: Promise<Snapshot> | undefined;
+  #stateBytes = 0;
+  #sequence: Sequence | undefined;
+  #checkpoints: Checkpoints | undefined;
+  #busy = false;
+  #disposed = false;
+  #prefilled = 0;
+
+  constructor(host: SessionHost, options: SessionOptions = {}, start: SessionStart = EMPTY) {
+    const { checkpointBytes = 0 } = options;
+    if (!(checkpointBytes >= 0)) {
+      throw new ArgumentError(`'checkpointBytes' is ${checkpointBytes}.`, 'Give a number of bytes, or leave it out.');
+    }
+    this.#host = host;
+    this.#options = options;
+    this.#tokens = [...start.tokens];
+    this.#conversations = [...start.conversations];
+    this.#setState(start.state);
+    host.add(this);
+  }
+
+  /** Tokens of the text: all that were appended, and all that were written and handed out (no stop token is). */
+  get length(): number {
+    return this.#tokens.length;
+  }
+
+  /** Ids of the text's tokens. */
+  get tokens(): readonly number[] {
+    return [...this.#tokens];
+  }
+
+  /** Tokens that prompts, appended parts and their repetition after a rewind took so far: what was processed. */
+  get prefilledTokens(): number {
+    return this.#prefilled;
+  }
+
+  /** Bytes on the GPU: states, caches and checkpoints, as allocated. */
+  get bytes(): number {
+    const { stateBytes = 0, kvBytes = 0 } = this.#sequence?.bytes() ?? {};
+    return stateBytes + kvBytes + (this.#checkpoints?.bytes ?? 0) + this.#stateBytes;
+  }
+
+  /** Lengths that {@link rewind} goes back to without processing more than one token again. */
+  get checkpoints(): readonly number[] {
+    return (this.#checkpoints?.lengths ?? []).map((length) => length + 1);
+  }
+
+  /**
+   * Adds to the text without writing anything after it.
+   *
+   * @param part a string, token ids, or messages, which join the conversation so far
+   * @throws ContextLengthError, OutOfMemoryError, or ArgumentError for a bad token; `signal.reason` when aborted
+   */
+  async append(part: PromptPart, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    const edit = this.#editFor(part, false);
+    const wasEmpty = this.#tokens.length === 0;
+    await this.#change(edit, options.signal, async (sequence) => {
+      await this.#advance(sequence, this.#tokens.length - 1, options.signal);
+      // What is there before any question is what others may share.
+      if (wasEmpty) await this.#keepPrefix(sequence);
+    });
+    this.#noteConversation(edit, '', '');
+  }
+
+  /**
+   * Writes on, after a further part of the prompt where one is given. See {@link Generation} for how to read it; bad
+   * input shows when it is read. What was handed out belongs to the text, also when a reader leaves or a signal aborts.
+   */
+  generate(options?: GenerateOptions): Generation;
+  generate(part: PromptPart, options?: GenerateOptions): Generation;
+  generate(first: PromptPart | GenerateOptions = {}, second: GenerateOptions = {}): Generation {
+    const isPart = typeof first === 'string' || Array.isArray(first);
+    const part = isPart ? (first as PromptPart) : undefined;
+    const options = isPart ? second : (first as GenerateOptions);
+    const setup = this.#host.setupFor(options);
+    const edited = (): Edit => this.#editFor(part, true, options.tools);
+    return new Generation({
+      ...setup,
+      plan: () => {
+        const { tokens, keep, conversation } = edited();
+        return this.#host.planFor(tokens, options, conversation !== undefined, this.#tokens.slice(0, keep));
+      },
+      acquire: ({ signal }) => this.#begin(edited(), signal, setup.tokenizer),
+    });
+  }
+
+  /**
+   * Adds tokens to the text and returns their logits: (V) f32 after the last one, or (L, V) row-major after each.
+   * Without any, those after the last token of the text.
+   */
+  async logits(tokens: readonly number[], positions: 'all' | 'last', signal?: AbortSignal): Promise<Float32Array> {
+    const edit = { keep: this.#tokens.length, tokens, shared: 0 };
+    return await this.#change(edit, signal, async (sequence, checkpoints) => {
+      const { vocabSize } = this.#host.runtime.spec;
+      const last = this.#tokens.length - 1;
+      const count = positions === 'all' ? Math.max(tokens.length, 1) : 1;
+      const rows = new Float32Array(count * vocabSize);
+      const from = last + 1 - count;
+      await this.#advance(sequence, from, signal);
+      const read = async (end: number): Promise<void> => {
+        const first = sequence.length;
+        const part = this.#tokens.slice(first, end);
+        if (part.length === 0) return;
+        this.#prefilled += part.length;
+        await sequence.prefillRows(part, 'all', { signal }, (row, index) =>
+          rows.set(row, (first + index - from) * vocabSize),
+        );
+      };
+      await read(last);
+      // The state stays one token behind the text.
+      await checkpoints.prepare();
+      checkpoints.take(sequence, 'step');
+      await read(last + 1);
+      this.#rollBack(last);
+      return rows;
+    });
+  }
+
+  /** A session with the same text and state, copied on the GPU. Neither influences the other afterwards. */
+  fork(): Session {
+    this.#refuseBusy();
+    const { device } = this.#host.runtime;
+    const sequence = this.#sequence;
+    const state = sequence === undefined ? this.#copiedState() : guardedSnapshot(device, 'Forking a session', sequence);
+    const { tokens, conversations } = { tokens: this.#tokens, conversations: this.#conversations };
+    return new Session(this.#host, this.#options, { tokens, conversations, state });
+  }
+
+  /**
+   * The session as bytes, for `model.restore`: the same model with the same storage, on any device.
+   *
+   * @throws ArgumentError for states that the dtype cannot hold, or while a call is in progress
+   */
+  async save({ dtype = 'f32' }: SaveOptions = {}): Promise<Uint8Array> {
+    if (dtype !== 'f32' && dtype !== 'f16' && dtype !== 'q8') {
+      throw new ArgumentError(`'dtype' is '${String(dtype)}'.`, "Give 'f32', 'f16' or 'q8'.");
+    }
+    return await this.#exclusively(async () => {
+      const { runtime } = this.#host;
+      const sequence = await this.#open();
+      const snapshot = await guardedSnapshot(runtime.device, 'Saving a session', sequence);
+      try {
+        const { store } = snapshot;
+        const bytes = store === undefined ? new ArrayBuffer() : await runtime.device.readBuffer(store.buffer);
+        const saved: SavedSession = {
+          fingerprint: await runtime.fingerprint(),
+          tokens: this.#tokens,
+          conversation: this.#conversations.at(-1),
+          length: snapshot.length,
+          furthest: snapshot.furthest,
+          capacity: snapshot.capacity,
+          regions: snapshot.regions.map(({ name, byteOffset, byteLength }) => ({
+            name,
+            dtype: sequence.dtypeOf(name),
+            bytes: new Uint8Array(bytes, byteOffset, byteLength),
+          })),
+        };
+        return writeSession(saved, dtype);
+      } finally {
+        snapshot.store?.dispose();
+      }
+    });
+  }
+
+  /** Keeps a checkpoint here, so that {@link rewind} to this length costs one token. Returns the length. */
+  async checkpoint(): Promise<number> {
+    if (this.#tokens.length === 0) return 0;
+    await this.#exclusively(async () => {
+      await this.#checkpointAt(await this.#open(), this.#tokens.length - 1, 'asked', undefined);
+    });
+    return this.#tokens.length;
+  }
+
+  /**
+   * Forgets all tokens but the first `toLength`. What follows the nearest checkpoint before is processed again with the
+   * next call; KV caches are shortened in place, and where there is nothing else, nothing is processed again.
+   *
+   * @throws ArgumentError if the text is shorter
+   */
+  async rewind(toLength: number): Promise<void> {
+    if (!Number.isInteger(toLength) || toLength < 0 || toLength > this.#tokens.length) {
+      throw new ArgumentError(
+        `The session cannot be rewound to ${toLength}: it has ${this.#tokens.length} tokens.`,
+        'Give a whole number from 0 to its length.',
+      );
+    }
+    await this.#exclusively(async () => {
+      await this.#open();
+      this.#cut(toLength);
+    });
+  }
+
+  /** Forgets the whole text. Memory stays allocated. */
+  reset(): void {
+    this.#refuseBusy();
+    this.#dropState();
+    this.#tokens = [];
+    this.#conversations = [];
+    this.#sequence?.reset();
+    this.#checkpoints?.forgetAfter(0);
+  }
+
+  /** Frees what the session has on the GPU. A text in the making fails. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#free();
+    this.#host.delete(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.dispose();
+    return Promise.resolve();
+  }
+
+  /** Forgets what was on a device that is lost: the text is processed again on the next one. */
+  detach(): void {
+    this.#free();
+  }
+
+  #free(): void {
+    this.#dropState();
+    this.#checkpoints?.dispose();
+    this.#sequence?.dispose();
+    this.#checkpoints = undefined;
+    this.#sequence = undefined;
+  }
+
+  #setState(state: Promise<Snapshot> | undefined): void {
+    this.#state = state;
+    this.#stateBytes = 0;
+    // A failure is told to every call that needs the state.
+    void this.#measure(state).catch(() => undefined);
+  }
+
+  async #measure(state: Promise<Snapshot> | undefined): Promise<void> {
+    const bytes = (await state)?.store?.byteLength ?? 0;
+    if (this.#state === state) this.#stateBytes = bytes;
+  }
+
+  #dropState(): void {
+    const state = this.#state;
+    this.#setState(undefined);
+    const free = async (): Promise<void> => (await state)?.store?.dispose();
+    void free().catch(() => undefined);
+  }
+
+  /** A copy of the state that a session without a sequence waits with. */
+  async #copyOf(state: Promise<Snapshot>): Promise<Snapshot> {
+    const snapshot = await state;
+    const { runtime } = this.#host;
+    const sequence = await Sequence.create(runtime);
+    try {
+      await sequence.adopt(snapshot);
+      return await guardedSnapshot(runtime.device, 'Forking a session', sequence);
+    } finally {
+      sequence.dispose();
+    }
+  }
+
+  #copiedState(): Promise<Snapshot> | undefined {
+    return this.#state === undefined ? undefined : this.#copyOf(this.#state);
+  }
+
+  /** The sequence of this session, made when it is first needed. */
+  async #open(): Promise<Sequence> {
+    if (this.#sequence !== undefined) return this.#sequence;
+    const { runtime } = this.#host;
+    const state = await this.#state;
+    const sequence = await Sequence.create(runtime, Math.max(1, Math.min(this.length, runtime.contextLength)));
+    try {
+      if (state !== undefined) await sequence.adopt(state);
+      if (this.#disposed) this.#refuseDisposed();
+    } catch (error) {
+      sequence.dispose();
+      throw error;
+    }
+    this.#dropState();
+    const bytes = stateSnapshotBytes(runtime, Math.min(runtime.contextLength, 2 ** 31));
+    this.#checkpoints = new Checkpoints(runtime.device, bytes, this.#options.checkpointBytes ?? EIGHT * bytes);
+    sequence.onAdvance = (): void => this.#checkpoints?.consider(sequence);
+    this.#sequence = sequence;
+    return sequence;
+  }
+
+  #editFor(part: PromptPart | undefined, isAnswered: boolean, tools?: readonly unknown[]): Edit {
+    return editFor(this.#host, this.#tokens, this.#conversations.at(-1), part, isAnswered, tools);
+  }
+
+  /** Adds the tokens of an edit and does something with them; undone where it fails. */
+  async #change<T>(
+    edit: Edit,
+    signal: AbortSignal | undefined,
+    body: (sequence: Sequence, checkpoints: Checkpoints) => Promise<T>,
+  ): Promise<T> {
+    return await this.#exclusively(async () => {
+      const undo = this.#undo(edit);
+      try {
+        const sequence = await this.#turn(edit, signal);
+        const checkpoints = this.#checkpoints;
+        if (checkpoints === undefined) throw new RangeError('A session with a sequence has checkpoints.');
+        return await body(sequence, checkpoints);
+      } catch (error) {
+        undo();
+        throw error;
+      }
+    });
+  }
+
+  /** Puts back the text as it is now. */
+  #undo({ keep }: Edit): () => void {
+    const [tokens, conversations] = [this.#tokens, this.#conversations];
+    return () => {
+      this.#tokens = tokens;
+      this.#conversations = conversations;
+      this.#checkpoints?.forgetAfter(keep);
+      this.#rollBack(Math.min(keep, Math.max(0, tokens.length - 1)));
+    };
+  }
+
+  /** Begins a turn: a checkpoint where the text ended, and then the tokens of the edit. */
+  async #turn(edit: Edit, signal: AbortSignal | undefined): Promise<Sequence> {
+    signal?.throwIfAborted();
+    const sequence = await this.#open();
+    sequence.checkTokens(edit.tokens);
+    this.#tokens = [...this.#tokens];
+    this.#conversations = [...this.#conversations];
+    if (edit.keep < this.#tokens.length) this.#cut(edit.keep);
+    const border = this.#tokens.length - 1;
+    if (sequence.length === 0) await this.#adoptPrefix(sequence, [...this.#tokens, ...edit.tokens]);
+    if (border > 0 && (edit.tokens.length > 0 || sequence.length === border)) {
+      await this.#checkpointAt(sequence, border, 'turn', signal);
+    }
+    this.#tokens.push(...edit.tokens);
+    if (this.#tokens.length === 0) {
+      throw new ArgumentError(
+        'There is no token to process.',
+        'Give a prompt, or start with the beginning-of-sequence token.',
+      );
+    }
+    await this.#checkpoints?.prepare();
+    if (edit.shared > sequence.length && edit.shared < this.#tokens.length) {
+      await this.#advance(sequence, edit.shared, signal);
+      await this.#keepPrefix(sequence);
+    }
+    return sequence;
+  }
+
+  async #begin(
+    edit: Edit,
+    signal: AbortSignal | undefined,
+    tokenizer: GenerationSetup['tokenizer'],
+  ): Promise<LentSequence> {
+    this.#enter();
+    const undo = this.#undo(edit);
+    const written: number[] = [];
+    let isWriting = false;
+    const release = (): void => {
+      this.#busy = false;
+      if (this.#disposed || this.#sequence === undefined) return;
+      if (!isWriting) {
+        undo();
+        return;
+      }
+      this.#tokens.push(...written);
+      const text = (skipSpecialTokens: boolean): string => tokenizer?.decode(written, { skipSpecialTokens }) ?? '';
+      this.#noteConversation(edit, text(false), text(true));
+      this.#rollBack(this.#tokens.length - 1);
+    };
+    try {
+      const sequence = await this.#turn(edit, signal);
+      const prompt = this.#tokens.slice(sequence.length);
+      this.#prefilled += prompt.length;
+      return this.#host.schedule({
+        sequence,
+        prompt,
+        history: this.#tokens.slice(0, sequence.length),
+        onPrompt: () => {
+          isWriting = true;
+          this.#checkpoints?.take(sequence, 'step');
+        },
+        onToken: (token) => written.push(token),
+        release,
+      });
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  async #advance(sequence: Sequence, target: number, signal: AbortSignal | undefined): Promise<void> {
+    const part = this.#tokens.slice(sequence.length, target);
+    if (part.length === 0) return;
+    await this.#checkpoints?.prepare();
+    this.#prefilled += part.length;
+    await sequence.advance(part, signal);
+  }
+
+  async #checkpointAt(
+    sequence: Sequence,
+    length: number,
+    kind: CheckpointKind,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    await this.#advance(sequence, length, signal);
+    await this.#checkpoints?.prepare();
+    if (sequence.length === length) this.#checkpoints?.take(sequence, kind);
+  }
+
+  async #adoptPrefix(sequence: Sequence, tokens: readonly number[]): Promise<void> {
+    if (this.#options.prefixCache === false) return;
+    const found = this.#host.prefixes.find(tokens.slice(0, -1));
+    if (found !== undefined) await sequence.adopt(found);
+  }
+
+  async #keepPrefix(sequence: Sequence): Promise<void> {
+    if (this.#options.prefixCache === false) return;
+    const { device } = this.#host.runtime;
+    await this.#host.prefixes.keep(this.#tokens.slice(0, sequence.length), sequence, device);
+  }
+
+  #noteConversation(edit: Edit, text: string, reply: string): void {
+    if (edit.conversation === undefined) return;
+    const answer: readonly ChatMessage[] = text === '' ? [] : [{ role: 'assistant', content: reply }];
+    this.#conversations.push({
+      messages: [...edit.conversation.messages, ...answer],
+      text: edit.conversation.text + text,
+      length: this.#tokens.length,
+    });
+  }
+
+  /** Shortens the text, and the state at least as far as one token before its end. */
+  #cut(length: number): void {
+    this.#tokens.length = length;
+    this.#conversations = this.#conversations.filter((conversation) => conversation.length <= length);
+    this.#rollBack(Math.max(0, length - 1));
+    this.#checkpoints?.forgetAfter(Math.max(0, length - 1));
+  }
+
+  /** Takes the state back to at most `length` tokens, which it then lacks what follows of. */
+  #rollBack(length: number): void {
+    const sequence = this.#sequence;
+    if (sequence === undefined || sequence.length <= length) return;
+    try {
+      const snapshot = this.#checkpoints?.before(sequence, length);
+      if (length > 0 && !hasStates(this.#host.runtime) && sequence.holdsCaches(length)) sequence.truncate(length);
+      else if (snapshot !== undefined) sequence.restore(snapshot);
+      else sequence.reset();
+      this.#checkpoints?.forgetAfter(length);
+    } catch (error) {
+      // On a lost device there is nothing to take back; whoever calls next is told.
+      if (!(error instanceof DeviceLostError)) throw error;
+    }
+  }
+
+  async #exclusively<T>(body: () => Promise<T>): Promise<T> {
+    this.#enter();
+    try {
+      return await body();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #enter(): void {
+    this.#refuseBusy();
+    this.#busy = true;
+  }
+
+  #refuseBusy(): void {
+    this.#refuseDisposed();
+    if (this.#busy) {
+      throw new ArgumentError(
+        'The session is busy with another call.',
+        'Await it, read the text in the making to its end, or fork the session.',
+      );
+    }
+  }
+
+  #refuseDisposed(): void {
+    if (this.#disposed) throw new ArgumentError('The session, or its model, is disposed.', 'Make another one.');
+  }
+}
+
+/** The state of a saved session, on the GPU. */
+export async function uploadState(runtime: ModelRuntime, saved: SavedSession): Promise<Snapshot> {
+  const { length, furthest, capacity } = saved;
+  let end = 0;
+  const regions = saved.regions.map(({ name, bytes: { byteLength } }) => {
+    const byteOffset = end;
+    end += byteLength;
+    return { name, byteOffset, byteLength };
+  });
+  return await runtime.device.guard('Restoring a session', () => {
+    const store: Tensor | undefined = snapshotStore(runtime.device, end);
+    for (const [index, { bytes }] of saved.regions.entries()) {
+      const at = (regions[index]?.byteOffset ?? 0) / 4;
+      if (store !== undefined) runtime.device.write(store, new Uint32Array(bytes.slice().buffer), at);
+    }
+    return { length, furthest, capacity, regions, store };
+  });
+}
