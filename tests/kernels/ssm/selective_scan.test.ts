@@ -259,7 +259,7 @@ describe('selectiveScan', () => {
     expectClose(result.state.data, expected.state, TOLERANCE);
   });
 
-  it('takes one dispatch where channels or few tokens suffice, and chunks elsewhere', () => {
+  it('takes one dispatch where sequences or few tokens suffice, and chunks elsewhere', () => {
     const passes = (batch: number, length: number, channels: number): number => {
       const recording = new Record(BASELINE_CAPABILITIES);
       const tensor = (name: string, ...shape: number[]): TensorRef => recording.external(name, 'f32', shape);
@@ -273,8 +273,8 @@ describe('selectiveScan', () => {
       });
       return recording.dispatches.length;
     };
-    expect([passes(1, 2048, 5120), passes(4, 2048, 1536), passes(1, 128, 1536)]).toEqual([1, 1, 1]);
-    expect([passes(1, 2048, 1536), passes(1, 256, 64)]).toEqual([3, 3]);
+    expect([passes(64, 2048, 5120), passes(1, 128, 1536)]).toEqual([1, 1]);
+    expect([passes(1, 2048, 5120), passes(4, 2048, 1536), passes(1, 256, 64)]).toEqual([3, 3, 3]);
   });
 
   it('refuses wrong shapes and options', async () => {

@@ -73,7 +73,7 @@ describe('progressReporter', () => {
     const lines: string[] = [];
     const tell = (phase: 'download' | 'upload' | 'compile', loadedBytes: number): void => {
       report({ phase, loadedBytes, totalBytes: 10 });
-      lines.push(/[a-z]+ \d+ B/.exec(line)?.[0] ?? '');
+      lines.push(/(?:down)?loading \d+ B/.exec(line)?.[0] ?? '');
     };
     tell('download', 5);
     tell('upload', 1);

@@ -505,7 +505,9 @@ export class Model {
   #encode(prompt: Prompt, tools: readonly unknown[] | undefined): readonly number[] {
     if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
     if (!isMessages(prompt)) return prompt;
-    return this.tokenizer.encode(this.#render(prompt, true, tools), { addSpecialTokens: false });
+    // A missing template is told first.
+    const text = this.#render(prompt, true, tools);
+    return this.tokenizer.encode(text, { addSpecialTokens: false });
   }
 }
 
