@@ -1,8 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import type { Device } from '@mambalab/kernels';
 import { ArgumentError, openSafetensors, WeightFormatError } from '@mambalab/models';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { chat } from '../../packages/models/src/cli/chat.ts';
 import { generate } from '../../packages/models/src/cli/generate.ts';
 import { inspect } from '../../packages/models/src/cli/inspect.ts';
 import { formatBytes } from '../../packages/models/src/cli/terminal.ts';
@@ -192,4 +195,62 @@ it('writes bytes in the unit that suits them', () => {
     '11.3 MiB',
     '8.0 TiB',
   ]);
+});
+
+describe('chat', () => {
+  const TEMPLATE =
+    "{% for message in messages %}{{ message.role[0] + ': ' + message.content + '\n' }}{% endfor %}" +
+    "{% if add_generation_prompt %}{{ 'a:' }}{% endif %}";
+  const FLAGS = { maxTokens: 4, temperature: 0, contextLength: 64, dtype: 'auto' as const, cache: false };
+  let folder = '';
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'mambalab-'));
+    await cp(stories, folder, { recursive: true });
+    await writeFile(join(folder, 'chat_template.jinja'), TEMPLATE);
+  });
+
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  /** What a conversation of these lines answers, a line each. */
+  async function talk(lines: readonly string[], flags: object = {}): Promise<string[]> {
+    out = '';
+    messages = '';
+    await chat(folder, { ...FLAGS, ...flags }, Readable.from(lines.map((line) => `${line}\n`)));
+    return out.split('\n').slice(0, -1);
+  }
+
+  it('answers, takes back, keeps and goes on, and outlives mistakes', async () => {
+    const file = join(folder, 'talk.bin');
+    const whole = await talk([
+      'The cat',
+      '/nothing',
+      '/undo',
+      '/undo',
+      'The cat',
+      'The dog',
+      '/memory',
+      `/save ${file}`,
+      'A bird',
+      '/exit',
+      'no',
+    ]);
+    expect(whole).toHaveLength(4);
+    expect(whole[0]).not.toBe('');
+    expect(whole[1]).toBe(whole[0]);
+    expect(messages).toContain('There is no command /nothing.');
+    expect(messages).toContain('There is no turn to take back.');
+    expect(messages).toMatch(/\d+ tokens, .* with checkpoints/);
+
+    const later = await talk(['A bird'], { load: file });
+    expect(later).toEqual([whole[3]]);
+    expect(await talk(['/reset', '/save', 'The cat'], { load: file })).toEqual([whole[0]]);
+    expect(messages).toContain('/save needs a file.');
+  });
+
+  it('tells the model first what it shall be told', async () => {
+    const [plain] = await talk(['The cat']);
+    const [told] = await talk(['The cat'], { system: 'All cats are blue and sing at night.' });
+    expect(told).not.toBe(plain);
+  });
 });

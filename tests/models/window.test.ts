@@ -40,7 +40,7 @@ it('positions go beyond 128 K', async () => {
     ...stateTensors(spec, 1, CONTEXT, 'f32').map(({ name, dtype, shape }) => made(name, dtype, shape)),
     made('token', 'u32', [1]),
     made('position', 'u32', [1]),
-    made('settings', 'u32', [1, 4]),
+    made('settings', 'u32', [1, 16]),
     made('logits', 'f32', [1, spec.vocabSize]),
   ]);
   const tensor = (name: string): Tensor => {

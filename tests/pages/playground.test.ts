@@ -52,8 +52,8 @@ async function withPage(
   const errors: string[] = [];
   context.on('weberror', (error) => errors.push(String(error.error())));
   context.on('console', (message) => {
-    // Checkpoints need no chat template; the browser reports that the file is not there.
-    const expected = message.location().url.endsWith('/chat_template.jinja');
+    // Checkpoints need no chat template; the browser reports that neither of its files is there.
+    const expected = /\/chat_template\.(?:jinja|json)$/.test(message.location().url);
     if (message.type() === 'error' && !expected) errors.push(`${message.text()} ${message.location().url}`);
   });
   if (script !== undefined) await context.addInitScript(script);

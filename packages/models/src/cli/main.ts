@@ -4,6 +4,8 @@ import pc from 'picocolors';
 import { MambalabError } from '../surface.ts';
 import { clearCached, listCached } from './cache.ts';
 import type { CacheFlags } from './cache.ts';
+import { chat } from './chat.ts';
+import type { ChatFlags } from './chat.ts';
 import { convert } from './convert.ts';
 import type { ConvertFlags } from './convert.ts';
 import { generate } from './generate.ts';
@@ -91,6 +93,21 @@ program
   .option(...NO_CACHE)
   .addOption(dtype)
   .action((source: string, prompt: string, flags: GenerateFlags) => generate(source, prompt, flags));
+
+program
+  .command('chat')
+  .description('a conversation, line by line; /help lists commands, Ctrl-C stops an answer')
+  .argument('<source>', 'id on the Hugging Face hub, or path or URL of a model with a chat template')
+  .option('--system <text>', 'what the model is told first')
+  .option('-n, --max-tokens <count>', 'most tokens of an answer', wholeNumber, 1024)
+  .option('-t, --temperature <value>', '0 is greedy; as the model says when absent', positiveNumber)
+  .option('--seed <number>', 'fixes what is drawn at a temperature above 0', wholeNumber)
+  .option('--context-length <tokens>', 'upper bound for KV caches', wholeNumber)
+  .option('--load <file>', 'go on with a conversation that /save wrote')
+  .option(...REVISION)
+  .option(...NO_CACHE)
+  .addOption(dtype)
+  .action((source: string, flags: ChatFlags) => chat(source, flags));
 
 program
   .command('verify')

@@ -82,8 +82,8 @@ export function writeSession(session: SavedSession, dtype: SaveDtype): Uint8Arra
 
 /** @throws IntegrityError unless the bytes are those of a session, whole, and of this version */
 export function readSession(bytes: Uint8Array): SavedSession {
-  // Aligned, whatever the caller cut them from.
-  const copy = bytes.slice();
+  // Aligned, whatever the caller cut them from; a Buffer of Node, whose slices share its memory, becomes plain bytes.
+  const copy = Uint8Array.from(bytes);
   const view = new DataView(copy.buffer);
   if (copy.length < PREAMBLE + DIGEST || view.getUint32(0, true) !== MAGIC) {
     throw new IntegrityError('These are not the bytes of a session.', 'Give what session.save() returned.');
