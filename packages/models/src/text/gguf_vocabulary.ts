@@ -2,6 +2,7 @@ import { MambalabError, UnsupportedModelError, WeightFormatError } from '@mambal
 import type { PreTokenizer } from './gguf_pre_tokenizers.ts';
 import { PRE_TOKENIZERS } from './gguf_pre_tokenizers.ts';
 import { spmMerges } from './gguf_merges.ts';
+import { spaceMarks } from './space_marks.ts';
 import type { AddedTokenJson } from './tokenizer_json.ts';
 
 /** The vocabulary of a GGUF file: what stands under `tokenizer.`, undecoded where it is long. */
@@ -171,22 +172,12 @@ function sentencePieceJson(vocabulary: GgufVocabulary, tokens: readonly Token[])
   const pieces = tokens.filter(({ type }) => type === NORMAL || type === USER_DEFINED);
   checkScores(scores, tokens);
   const prefix = vocabulary.addSpacePrefix ?? true;
-  const toMark = { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' };
   const unknown = tokens.find(({ type }) => type === UNKNOWN)?.text;
   return {
     added_tokens: addedTokens(tokens, { normalized: false }),
-    normalizer: prefix ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '\u2581' }, toMark] } : toMark,
+    ...spaceMarks(prefix),
     pre_tokenizer: null,
     post_processor: surroundings(vocabulary, tokens, true),
-    decoder: {
-      type: 'Sequence',
-      decoders: [
-        { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' },
-        { type: 'ByteFallback' },
-        { type: 'Fuse' },
-        ...(prefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
-      ],
-    },
     model: {
       type: 'BPE',
       vocab: Object.fromEntries(inModel(tokens)),

@@ -2,6 +2,7 @@ import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { MambalabError, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
 import { rebuildTokenizer } from './gguf_vocabulary.ts';
 import type { RebuiltTokenizer } from './gguf_vocabulary.ts';
+import { spaceMarks } from './space_marks.ts';
 import { field } from './tokenizer_json.ts';
 
 /** What a `.model` file of SentencePiece holds, as far as encoding needs it; absent fields have the format's defaults. */
@@ -152,7 +153,6 @@ function addsToken(config: unknown, name: string): boolean {
 
 function unigramJson(model: SentencePieceModel, config: unknown): unknown {
   const { pieces, roles, addDummyPrefix: prefix } = model;
-  const toMark = { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' };
   const bos = pieces[roles.bos];
   const hasBos = bos !== undefined && addsToken(config, 'add_bos_token');
   return {
@@ -161,7 +161,7 @@ function unigramJson(model: SentencePieceModel, config: unknown): unknown {
         ? [{ id, content: text, special: type === CONTROL, normalized: false }]
         : [],
     ),
-    normalizer: prefix ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '\u2581' }, toMark] } : toMark,
+    ...spaceMarks(prefix),
     pre_tokenizer: null,
     post_processor: hasBos
       ? {
@@ -171,15 +171,6 @@ function unigramJson(model: SentencePieceModel, config: unknown): unknown {
           special_tokens: { [bos.text]: { id: bos.text, ids: [roles.bos], tokens: [bos.text] } },
         }
       : null,
-    decoder: {
-      type: 'Sequence',
-      decoders: [
-        { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' },
-        { type: 'ByteFallback' },
-        { type: 'Fuse' },
-        ...(prefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
-      ],
-    },
     model: {
       type: 'Unigram',
       unk_id: roles.unk,
