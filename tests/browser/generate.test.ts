@@ -1,5 +1,6 @@
 import { hybrid } from '@mambalab/checkpoints';
 import { requestDevice } from '@mambalab/kernels';
+import type { Session } from '@mambalab/models';
 import { loadModel, openSafetensors, readGolden } from '@mambalab/models';
 import { openBrowserFolder } from '../../packages/models/src/weights/browser_folder.ts';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
@@ -101,6 +102,17 @@ it('the shipped hybrid writes the tokens that it writes in Node', async () => {
   const [prose] = golden.models.hybrid;
   const result = await model.generate(prose?.inputIds ?? [], { maxTokens: 12, ignoreEos: true }).result;
   expect(result.tokens).toEqual(prose?.greedy.slice(0, 12));
+
+  // The same in parts, through sessions that are forked, saved, restored and rewound.
+  const write = async (session: Session, maxTokens: number): Promise<readonly number[]> =>
+    (await session.generate({ maxTokens, ignoreEos: true }).result).tokens;
+  const session = model.session();
+  await session.append(prose?.inputIds ?? []);
+  expect(await write(session, 5)).toEqual(result.tokens.slice(0, 5));
+  const others = [session.fork(), await model.restore(await session.save())];
+  for (const each of [...others, session]) expect(await write(each, 7)).toEqual(result.tokens.slice(5));
+  await session.rewind(session.length - 4);
+  expect(await write(session, 4)).toEqual(result.tokens.slice(8));
 
   const { weightsBytes, stateBytes, kvBytesPerToken } = model.memory();
   expect(weightsBytes).toBeGreaterThan(3 * 10 ** 6);

@@ -17,9 +17,8 @@ const write = async (session: Session, maxTokens = 6, part?: readonly number[]):
   return (await text.result).tokens;
 };
 
-// Together they have every kind of mixer: Mamba with experts, Mamba-2, gated delta nets, short
-// convolutions, and attention beside them.
-// Between them they have every kind of state; a usual run takes two.
+// Together they have every kind of mixer: Mamba with experts, Mamba-2, gated delta nets, short convolutions, and attention
+// beside them. A usual run takes two.
 const isLong = process.env['MAMBALAB_LONG'] === '1';
 describe.each(isLong ? ['jamba', 'nemotron_h', 'qwen3_5_text', 'lfm2'] : ['nemotron_h', 'lfm2'])('%s', (name) => {
   it('goes on with the same tokens when forked, saved, restored and rewound', async () => {
