@@ -1,4 +1,4 @@
-import type { Capabilities, Dtype, ForcedChoices } from '@mambalab/kernels';
+import type { Capabilities, Dtype, ForcedChoices, TensorRef } from '@mambalab/kernels';
 import {
   ArgumentError,
   BASELINE_CAPABILITIES,
@@ -7,6 +7,7 @@ import {
   matmul,
   namedSize,
   Recording,
+  ssdChunkScan,
   TILES,
 } from '@mambalab/kernels';
 import { describe, expect, it } from 'vitest';
@@ -71,6 +72,28 @@ describe('matrix units', () => {
     const x = recording.external('x', 'f32', [64, 64]);
     matmul(recording, { x, weight: recording.external('weight', 'f16', [64, 64], 64) }, { tile: TILES['64x64'] });
     expect(recording.dispatches.map(({ shader }) => shader.name)).toEqual(['linear/matmul']);
+  });
+
+  it('scan in longer chunks, where the sizes suit them', () => {
+    const chunkOf = (headDim: number): unknown => {
+      const recording = new Recording(UNITS);
+      const tensor = (name: string, ...shape: number[]): TensorRef => recording.external(name, 'f32', shape);
+      ssdChunkScan(
+        recording,
+        {
+          x: tensor('x', 1, 512, 2, headDim),
+          dt: tensor('dt', 1, 512, 2),
+          A: tensor('A', 2),
+          B: tensor('B', 1, 512, 1, 64),
+          C: tensor('C', 1, 512, 1, 64),
+        },
+        { operands: 'f16' },
+      );
+      const [cumsum, ...others] = recording.dispatches;
+      return [cumsum?.overrides['CHUNK'], others.some(({ shader }) => shader.name.endsWith('_matrix'))];
+    };
+    expect(chunkOf(64)).toEqual([256, true]);
+    expect(chunkOf(24)).toEqual([128, false]);
   });
 
   it('take large tiles where there are enough of them', () => {

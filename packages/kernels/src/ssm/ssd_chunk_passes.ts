@@ -9,7 +9,7 @@ import { loadChoice } from '../core/size.ts';
 import { gatePlace } from './ssd.ts';
 import type { SsdScan } from './ssd_chunk_shared.ts';
 import { outputOverrides, recordScores, SOFTWARE_TILE } from './ssd_chunk_shared.ts';
-import { recordMatrixOutput, recordMatrixProducts, suitsMatrixUnits } from './ssd_matrix.ts';
+import { recordMatrixOutput, recordMatrixProducts } from './ssd_matrix.ts';
 
 /** Invocations of a workgroup of the carry pass. */
 const CARRY_WORKGROUP = 64;
@@ -25,11 +25,11 @@ function tileOf(recording: Recording, rows: number, columns: number): TileShape 
 export function recordPasses(recording: Recording, scan: SsdScan): void {
   const { heads, headDim, stateSize } = scan.sizes;
   const states = recording.scratch('ssdChunkScan.states', 'f32', [scan.rows, heads, headDim, stateSize]);
-  if (suitsMatrixUnits(recording, scan)) {
-    const halves = recordMatrixProducts(recording, scan, states);
+  if (scan.matrix) {
+    const C = recordMatrixProducts(recording, scan, states);
     const entering = recording.scratch('ssdChunkScan.entering', 'f16', states.shape);
     recordCarry(recording, scan, states, entering);
-    recordMatrixOutput(recording, scan, { ...halves, entering });
+    recordMatrixOutput(recording, scan, { C, entering });
     return;
   }
   recordProducts(recording, scan, states);

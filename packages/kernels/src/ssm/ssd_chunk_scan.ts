@@ -1,4 +1,3 @@
-import { ssdChunkStateMatrixShader } from '../generated/ssm/ssd_chunk_state_matrix.ts';
 import {
   requireArgument,
   requireDtype,
@@ -7,7 +6,6 @@ import {
   requireStatic,
   requireWhole,
 } from '../core/checks.ts';
-import { MATRIX_UNIT_TOKENS, usesMatrixUnits } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { strideOfRows } from '../core/recording.ts';
 import type { Size } from '../core/size.ts';
@@ -15,8 +13,9 @@ import { addSize, ceilDivSize, maximumSize, multiplySize } from '../core/size.ts
 import type { SsdTensors, SsdTimeOptions } from './ssd.ts';
 import { requireSsd, timeLimits } from './ssd.ts';
 import { recordPasses } from './ssd_chunk_passes.ts';
-import type { SsdOperands, SsdScan } from './ssd_chunk_shared.ts';
+import type { SsdGiven, SsdOperands, SsdScan } from './ssd_chunk_shared.ts';
 import { recordCumsum } from './ssd_chunk_shared.ts';
+import { suitsMatrixUnits } from './ssd_matrix.ts';
 import { chooseDesign, LOOP_CHUNK, recordLoop } from './ssd_scan_loop.ts';
 
 /** `SsdTensors` with `...` = (B, L). Without `state` the scan begins at zeros. */
@@ -88,49 +87,45 @@ export function ssdChunkScan(
     requireWhole(kernel, 'sequenceIds', sequenceIds);
   }
   const limits = timeLimits(kernel, options);
-  const matrix = usesMatrixUnits(
-    recording,
-    ssdChunkStateMatrixShader,
-    options.operands ?? 'f32',
+  const packed = starts !== undefined;
+  const state = inputs.state ?? recording.scratch(`${kernel}.state`, 'f32', [sequences, heads, headDim, stateSize]);
+  const given: SsdGiven = {
+    inputs,
+    sizes,
     length,
-    MATRIX_UNIT_TOKENS,
-  );
-  const largest = chunkLengthOf(kernel, options.chunkLength, length, matrix ? LARGEST_CHUNK : 128);
-  const design = chooseDesign(recording, options.design, sizes, { states: maximumSize(sequences) * heads, matrix });
+    padded: packed || sequenceIds !== undefined,
+    state,
+    stateStride: strideOfRows('state', state, 3),
+    xPlace: { xOffset: x.offset, xStride: strideOfRows('x', x, 2) },
+    bPlace: { bOffset: B.offset, bStride: strideOfRows('B', B, 2) },
+    cPlace: { cOffset: C.offset, cStride: strideOfRows('C', C, 2) },
+  };
+  const suits = suitsMatrixUnits(recording, given, options.operands ?? 'f32');
+  const largest = chunkLengthOf(kernel, options.chunkLength, length, suits ? LARGEST_CHUNK : 128);
+  const states = maximumSize(sequences) * heads;
+  const design = chooseDesign(recording, options.design, sizes, { states, matrix: suits });
   const chunk = design === 'loop' ? Math.min(largest, LOOP_CHUNK) : largest;
+  const matrix = suits && design === 'chunks';
 
   // Every packed sequence has chunks of its own, so that up to one chunk each is not full (see ssd_chunk_cumsum).
-  const packed = starts !== undefined;
   const chunks = addSize(ceilDivSize(length, chunk), packed ? sequences : 0);
   const rows = multiplySize(batch, chunks);
   const table = multiplySize(chunks, heads * 3 * chunk);
   const tableValues = packed ? multiplySize(addSize(chunks, addSize(sequences, 1)), 2) : 0;
   const stepRows = addSize(rows, ceilDivSize(tableValues, heads * 3 * chunk));
-
-  const state = inputs.state ?? recording.scratch(`${kernel}.state`, 'f32', [sequences, heads, headDim, stateSize]);
-  const steps = recording.scratch(`${kernel}.steps`, 'f32', [stepRows, heads, 3, chunk]);
-  const scores = recording.scratch(`${kernel}.scores`, 'f32', [rows, groups, chunk, chunk]);
   const y = recording.scratch(`${kernel}.y`, 'f32', [batch, length, heads, headDim]);
   const scan: SsdScan = {
-    inputs,
-    sizes,
-    length,
+    ...given,
     chunk,
     chunks,
     rows,
     sequences,
     packed,
-    padded: packed || sequenceIds !== undefined,
     table,
-    steps,
-    scores,
-    state,
-    stateStride: strideOfRows('state', state, 3),
+    steps: recording.scratch(`${kernel}.steps`, 'f32', [stepRows, heads, 3, chunk]),
+    scores: recording.scratch(`${kernel}.scores`, matrix ? 'f16' : 'f32', [rows, groups, chunk, chunk]),
     y,
-    xPlace: { xOffset: x.offset, xStride: strideOfRows('x', x, 2) },
-    bPlace: { bOffset: B.offset, bStride: strideOfRows('B', B, 2) },
-    cPlace: { cOffset: C.offset, cStride: strideOfRows('C', C, 2) },
-    operands: options.operands ?? 'f32',
+    matrix,
   };
   recordCumsum(recording, scan, options, limits);
   (design === 'loop' ? recordLoop : recordPasses)(recording, scan);

@@ -31,7 +31,7 @@ export interface SsdScan {
   readonly table: Size;
   /** (B, chunks, H, 3, Q): dt and the cumulative sums of dt A in two parts */
   readonly steps: TensorRef;
-  /** (B, chunks, G, Q, Q), [j, i] */
+  /** (B, chunks, G, Q, Q), [j, i]: f16 for matrix units, else f32 */
   readonly scores: TensorRef;
   readonly state: TensorRef;
   readonly stateStride: number;
@@ -39,8 +39,15 @@ export interface SsdScan {
   readonly xPlace: { readonly xOffset: Size; readonly xStride: number };
   readonly bPlace: { readonly bOffset: Size; readonly bStride: number };
   readonly cPlace: { readonly cOffset: Size; readonly cStride: number };
-  readonly operands: SsdOperands;
+  /** Whether matrix units do the products. */
+  readonly matrix: boolean;
 }
+
+/** What is known of a scan before its chunks are: enough to choose who does the products. */
+export type SsdGiven = Pick<
+  SsdScan,
+  'inputs' | 'sizes' | 'length' | 'padded' | 'state' | 'stateStride' | 'xPlace' | 'bPlace' | 'cPlace'
+>;
 
 /** Workgroups below which tiles of the scores are made smaller. */
 const BUSY_WORKGROUPS = 256;

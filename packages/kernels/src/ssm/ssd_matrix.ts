@@ -6,29 +6,23 @@ import { MATRIX_UNIT_TOKENS, usesMatrixUnits } from '../core/matrix.ts';
 import type { Recording, TensorRef } from '../core/recording.ts';
 import { ceilDivSize, flatGrid, isMultiple, multiplySize } from '../core/size.ts';
 import { gatePlace, hasSkipElements } from './ssd.ts';
-import type { SsdScan } from './ssd_chunk_shared.ts';
+import type { SsdGiven, SsdOperands, SsdScan } from './ssd_chunk_shared.ts';
 
 // The three passes of ssdChunkScan that are matrix products, on matrix units, and one before them that narrows B and C.
 // They read and write what the portable ones do, so that the passes around them stay the same.
 
 /** Whether to record these passes: operands may be rounded, the sizes suit, and the device has the units. */
-export function suitsMatrixUnits(recording: Recording, scan: SsdScan): boolean {
-  const { sizes, padded, operands, length, xPlace, bPlace, cPlace, state, stateStride } = scan;
+export function suitsMatrixUnits(recording: Recording, given: SsdGiven, operands: SsdOperands): boolean {
+  const { inputs, sizes, padded, length, xPlace, bPlace, cPlace, state, stateStride } = given;
   // Fragments have 16 rows and columns; eight values are loaded at a time, from multiples of four.
   const whole = sizes.headDim % 16 === 0 && sizes.stateSize % 16 === 0;
-  const strided = [xPlace, bPlace, cPlace, gatePlace(scan.inputs.z)].flatMap((place) => Object.values(place));
+  const strided = [xPlace, bPlace, cPlace, gatePlace(inputs.z)].flatMap((place) => Object.values(place));
   const places = [...strided, state.offset, stateStride];
   const suits = !padded && whole && places.every((at) => isMultiple(at, 4));
   return suits && usesMatrixUnits(recording, ssdChunkStateMatrixShader, operands, length, MATRIX_UNIT_TOKENS);
 }
 
 const tiles = (size: number, tile: number): number => Math.ceil(size / tile);
-
-/** What the output needs, f16: C of all tokens (B, L, G, N) and the scores (B, chunks, G, Q, Q). */
-export interface SsdHalves {
-  readonly C: TensorRef;
-  readonly scores: TensorRef;
-}
 
 const HALVES_WORKGROUP = 128;
 
@@ -54,12 +48,11 @@ function recordHalves(
   return halves;
 }
 
-/** What every chunk adds to the state, and the scores: neither depends on the other. @returns what the output needs too */
-export function recordMatrixProducts(recording: Recording, scan: SsdScan, states: TensorRef): SsdHalves {
-  const { inputs, sizes, length, chunk: chunkLength, chunks, rows, steps, xPlace } = scan;
+/** What every chunk adds to the state, and the scores: neither depends on the other. @returns C in f16, for the output */
+export function recordMatrixProducts(recording: Recording, scan: SsdScan, states: TensorRef): TensorRef {
+  const { inputs, sizes, length, chunk: chunkLength, chunks, rows, steps, scores, xPlace } = scan;
   const { heads, headDim, groups, stateSize } = sizes;
   const { B, C } = recordHalves(recording, scan);
-  const scores = recording.scratch('ssdChunkScan.scores', 'f16', scan.scores.shape);
   recording.dispatch(ssdChunkStateMatrixShader, {
     bindings: { x: inputs.x, B, steps, states },
     params: { length, chunks, chunkLength, ...sizes, ...xPlace },
@@ -70,16 +63,16 @@ export function recordMatrixProducts(recording: Recording, scan: SsdScan, states
     params: { length, chunks, chunkLength, groups, stateSize },
     workgroups: [tiles(chunkLength, 64) * tiles(chunkLength, 128), groups, rows],
   });
-  return { C, scores };
+  return C;
 }
 
 /** The output, after the states have been carried from chunk to chunk. */
 export function recordMatrixOutput(
   recording: Recording,
   scan: SsdScan,
-  { C, scores, entering }: SsdHalves & { readonly entering: TensorRef },
+  { C, entering }: { readonly C: TensorRef; readonly entering: TensorRef },
 ): void {
-  const { inputs, sizes, length, chunk: chunkLength, chunks, rows, steps, y, xPlace } = scan;
+  const { inputs, sizes, length, chunk: chunkLength, chunks, rows, steps, scores, y, xPlace } = scan;
   const { x, D, z, state } = inputs;
   const none = recording.placeholder();
   recording.dispatch(ssdChunkOutputMatrixShader, {
