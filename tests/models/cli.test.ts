@@ -2,7 +2,6 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import type { Device } from '@mambalab/kernels';
 import { ArgumentError, openSafetensors, WeightFormatError } from '@mambalab/models';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { chat } from '../../packages/models/src/cli/chat.ts';
@@ -16,16 +15,8 @@ import { fixturePath, readFixture } from '../support/fixtures.ts';
 
 // Commands request a device and dispose of it; here all get the same one, whose shaders are compiled once.
 vi.mock(import('@mambalab/kernels/node'), async (importOriginal) => {
-  const kernels = await importOriginal();
-  const { wrapDevice } = await import('@mambalab/kernels');
-  let shared: Promise<Device> | undefined;
-  return {
-    ...kernels,
-    requestDevice: async (): Promise<Device> => {
-      shared ??= kernels.requestDevice();
-      return wrapDevice((await shared).gpu);
-    },
-  };
+  const { withSharedDevice } = await import('../support/commands.ts');
+  return withSharedDevice(await importOriginal());
 });
 
 const stories = fixturePath('models/stories260k');

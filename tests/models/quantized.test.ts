@@ -1,6 +1,5 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Device } from '@mambalab/kernels';
 import { ArgumentError } from '@mambalab/models';
 import type { Model } from '@mambalab/models';
 import { loadModel } from '@mambalab/models/node';
@@ -13,16 +12,8 @@ import { openTestDevice } from '../support/gpu.ts';
 
 // Commands request a device and dispose of it; here all get the same one, whose shaders are compiled once.
 vi.mock(import('@mambalab/kernels/node'), async (importOriginal) => {
-  const kernels = await importOriginal();
-  const { wrapDevice } = await import('@mambalab/kernels');
-  let shared: Promise<Device> | undefined;
-  return {
-    ...kernels,
-    requestDevice: async (): Promise<Device> => {
-      shared ??= kernels.requestDevice();
-      return wrapDevice((await shared).gpu);
-    },
-  };
+  const { withSharedDevice } = await import('../support/commands.ts');
+  return withSharedDevice(await importOriginal());
 });
 
 const device = await openTestDevice();

@@ -2,20 +2,14 @@ import { readFile } from 'node:fs/promises';
 import pc from 'picocolors';
 import type { GenerateOptions, GenerationResult, Model, ModelMemory, ResponseFormat } from '../node.ts';
 import { ArgumentError, loadModel } from '../node.ts';
-import type { WeightDtype } from '../surface.ts';
+import type { SamplingOptions, WeightDtype } from '../surface.ts';
 import { sourceOptions } from './source_flags.ts';
 import type { SourceFlags } from './source_flags.ts';
 import { formatBytes, onInterrupt, progressReporter } from './terminal.ts';
 
-export interface GenerateFlags extends SourceFlags {
+export interface GenerateFlags extends SourceFlags, Omit<SamplingOptions, 'penaltyWindow'> {
   readonly maxTokens: number;
   readonly temperature: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly minP?: number;
-  readonly repetitionPenalty?: number;
-  readonly presencePenalty?: number;
-  readonly frequencyPenalty?: number;
   readonly seed?: number;
   readonly stop?: readonly string[];
   readonly jsonSchema?: string;
