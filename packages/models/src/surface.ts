@@ -32,7 +32,7 @@ export type { SaveOptions, SessionOptions } from './generation/session.ts';
 export type { SaveDtype } from './generation/session_bytes.ts';
 export { PrefixCache } from './generation/prefix_cache.ts';
 export type { PromptPart } from './generation/conversation.ts';
-export type { RowHead, RowOptions } from './generation/sequence.ts';
+export type { RowHead, RowOptions } from './generation/prompt_pass.ts';
 export type { SampledToken, SamplingSettings, TokenLogprob } from './generation/sampling_control.ts';
 export { GOLDEN_TOLERANCE, readGolden, verifyModel } from './generation/verify.ts';
 export type { Golden, Verification } from './generation/verify.ts';

@@ -1,8 +1,9 @@
-import type { Capabilities, Device, MambalabError } from '@mambalab/kernels';
-import { ArgumentError, IntegrityError, UnsupportedModelError } from '@mambalab/kernels';
+// Longer than most files: everything that a model can be asked for is here, and what does it in files of their own.
+import type { Capabilities, Device } from '@mambalab/kernels';
+import { ArgumentError, IntegrityError } from '@mambalab/kernels';
 import { cacheBytesPerToken, stateBytesOf } from '../graph/names.ts';
 import type { ModelSpec } from '../spec/model_spec.ts';
-import type { ChatMessage, ChatTemplate } from '../text/chat_template.ts';
+import type { ChatTemplate } from '../text/chat_template.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { TokenConstraint } from './constraint.ts';
 import { checkResponseFormat } from './constraint.ts';
@@ -14,15 +15,20 @@ import { GrammarConstraints } from './grammar_constraint.ts';
 import type { GenerateOptions, GenerationPlan, SamplingOptions } from './options.ts';
 import { planGeneration } from './options.ts';
 import { PrefixCache } from './prefix_cache.ts';
+import { checkTokens } from './prompt_pass.ts';
+import type { TextParts } from './prompt_text.ts';
+import { PromptText, requireSameVocabulary } from './prompt_text.ts';
 import type { GenerationSetup, LentSequence } from './run_generation.ts';
 import type { ModelRuntime } from './runtime.ts';
 import { Scheduler } from './scheduler.ts';
 import type { EmbedTextsOptions, Score } from './score.ts';
 import { checkEmbedOptions, embedTokens, scoreTokens } from './score.ts';
-import { Sequence } from './sequence.ts';
+import type { Sequence } from './sequence.ts';
+import { SequencePool } from './sequence_pool.ts';
 import type { SessionHost, SessionOptions } from './session.ts';
-import { Session, uploadState } from './session.ts';
+import { Session } from './session.ts';
 import { readSession } from './session_bytes.ts';
+import { uploadState } from './session_state.ts';
 import type { Drafter } from './speculative.ts';
 import { ModelDrafter, promptLookup } from './speculative.ts';
 import type { Golden, Verification } from './verify.ts';
@@ -53,14 +59,9 @@ export interface LogitsOptions {
 }
 
 /** What a model is made of. */
-export interface ModelParts {
+export interface ModelParts extends TextParts {
   readonly runtime: ModelRuntime;
   readonly config: unknown;
-  readonly tokenizer: Tokenizer | undefined;
-  /** Why there is none, where the checkpoint has one that cannot be used. */
-  readonly tokenizerProblem?: MambalabError | undefined;
-  readonly chatTemplate: ChatTemplate;
-  readonly eosTokens: readonly number[];
   /** Bytes that the beginnings which sessions share may take; 64 MiB when absent. */
   readonly prefixCacheBytes?: number | undefined;
   /** How tokens of conversations are chosen, from the generation configuration. */
@@ -85,14 +86,13 @@ const PREFIX_CACHE_BYTES = 64 * 2 ** 20;
 export class Model {
   readonly spec: ModelSpec;
   readonly config: unknown;
-  #scheduler: Scheduler;
   #parts: ModelParts;
-  readonly #lent = new Set<Sequence>();
+  #scheduler: Scheduler;
+  #sequences: SequencePool;
+  readonly #text: PromptText;
   readonly #sessions = new Set<Session>();
   readonly #prefixes: PrefixCache;
   readonly #host: SessionHost;
-  /** A sequence that was used before: its buffers and bind groups serve the next call. */
-  #idle: Sequence | undefined;
   #constraints: GrammarConstraints | undefined;
   #disposed = false;
 
@@ -101,6 +101,8 @@ export class Model {
     this.spec = parts.runtime.spec;
     this.config = parts.config;
     this.#scheduler = new Scheduler(parts.runtime);
+    this.#sequences = new SequencePool(parts.runtime);
+    this.#text = new PromptText(parts);
     this.#prefixes = new PrefixCache(parts.prefixCacheBytes ?? PREFIX_CACHE_BYTES);
     this.#host = this.#createHost();
   }
@@ -121,13 +123,7 @@ export class Model {
 
   /** @throws UnsupportedModelError if the checkpoint holds no tokenizer; or what it says is wrong with the one it has */
   get tokenizer(): Tokenizer {
-    const { tokenizer, tokenizerProblem } = this.#parts;
-    if (tokenizer !== undefined) return tokenizer;
-    if (tokenizerProblem !== undefined) throw tokenizerProblem;
-    throw new UnsupportedModelError(
-      'The checkpoint holds no tokenizer.json.',
-      'Give prompts as token ids, or put the tokenizer of the model beside its weights.',
-    );
+    return this.#text.tokenizer;
   }
 
   /** How the model writes conversations; for tools, documents and variables that its template knows. */
@@ -141,8 +137,7 @@ export class Model {
   }
 
   memory(): ModelMemory {
-    const sequence = this.#idle ?? [...this.#lent][0];
-    const { stateBytes, kvBytes } = sequence?.bytes() ?? { stateBytes: stateBytesOf(this.spec), kvBytes: 0 };
+    const { stateBytes, kvBytes } = this.#sequences.any?.bytes() ?? { stateBytes: stateBytesOf(this.spec), kvBytes: 0 };
     return {
       weightsBytes: this.runtime.weightsBytes,
       stateBytes,
@@ -174,8 +169,8 @@ export class Model {
     if (session !== undefined) return this.#own(session).generate(prompt, others);
     return new Generation({
       ...this.#setupFor(options),
-      plan: () => this.#planFor(this.#encode(prompt, options.tools), options, isMessages(prompt)),
-      acquire: async (plan) => this.#schedule(await this.#acquire(plan.prompt.length), false),
+      plan: () => this.#planFor(this.#text.prompt(prompt, options.tools), options, isMessages(prompt)),
+      acquire: async (plan) => this.#schedule(await this.#sequences.acquire(plan.prompt.length), false),
     });
   }
 
@@ -228,8 +223,8 @@ export class Model {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<Score> {
     options.signal?.throwIfAborted();
-    const [first, second] = this.#encodePair(context, continuation);
-    this.#checkIds(second);
+    const [first, second] = this.#text.pair(context, continuation);
+    checkTokens(second, this.spec.vocabSize);
     return await this.withSequence(first.length + second.length, (sequence) =>
       scoreTokens(sequence, first, second, options.signal),
     );
@@ -274,7 +269,7 @@ export class Model {
 
   /** Runs `body` with an empty sequence, for those who drive decoding themselves. */
   async withSequence<T>(length: number, body: (sequence: Sequence) => Promise<T>): Promise<T> {
-    const { sequence, release } = await this.#acquire(length);
+    const { sequence, release } = await this.#sequences.acquire(length);
     try {
       return await body(sequence);
     } finally {
@@ -303,15 +298,14 @@ export class Model {
     this.#scheduler.dispose();
     for (const session of this.#sessions) session.detach();
     this.#prefixes.clear();
-    for (const sequence of [this.#idle, ...this.#lent]) sequence?.dispose();
-    this.#idle = undefined;
-    this.#lent.clear();
+    this.#sequences.dispose();
     this.#constraints?.dispose();
     this.#constraints = undefined;
     lost.runtime.dispose();
     lost.onDispose();
     this.#parts = fresh.#parts;
     this.#scheduler = fresh.#scheduler;
+    this.#sequences = fresh.#sequences;
   }
 
   /** Frees every GPU buffer of the model. Texts in the making fail. */
@@ -319,9 +313,8 @@ export class Model {
     if (this.#disposed) return;
     this.#disposed = true;
     this.scheduler.dispose();
-    this.#idle?.dispose();
+    this.#sequences.dispose();
     this.#constraints?.dispose();
-    for (const sequence of this.#lent) sequence.dispose();
     for (const session of this.#sessions) session.dispose();
     this.#prefixes.clear();
     this.runtime.dispose();
@@ -355,62 +348,8 @@ export class Model {
     };
   }
 
-  async #acquire(length: number): Promise<LentSequence> {
-    this.#refuseDisposed();
-    const reused = this.#idle;
-    this.#idle = undefined;
-    reused?.reset();
-    const sequence = reused ?? (await Sequence.create(this.runtime, Math.min(length, this.contextLength)));
-    if (this.#disposed) sequence.dispose();
-    this.#refuseDisposed();
-    this.#lent.add(sequence);
-    return {
-      sequence,
-      release: (): void => {
-        if (!this.#lent.delete(sequence) || this.#disposed) return;
-        if (this.#idle === undefined) this.#idle = sequence;
-        else sequence.dispose();
-      },
-    };
-  }
-
   #refuseDisposed(): void {
     if (this.#disposed) throw new ArgumentError('The model is disposed.', 'Load it again.');
-  }
-
-  #encodePair(
-    context: string | readonly number[],
-    continuation: string | readonly number[],
-  ): readonly [readonly number[], readonly number[]] {
-    if (typeof context !== 'string') {
-      const second =
-        typeof continuation === 'string'
-          ? this.tokenizer.encode(continuation, { addSpecialTokens: false })
-          : continuation;
-      return [context, second];
-    }
-    const { tokenizer } = this;
-    const kept = typeof continuation === 'string' ? context.trimEnd() : context;
-    const encoded = tokenizer.encode(kept);
-    const { bos = this.#parts.eosTokens[0] } = tokenizer.specialIds;
-    const first = encoded.length === 0 && bos !== undefined ? [bos] : encoded;
-    if (typeof continuation !== 'string') return [first, continuation];
-    const text = context.slice(kept.length) + continuation;
-    const second =
-      encoded.length === 0
-        ? tokenizer.encode(text, { addSpecialTokens: false })
-        : tokenizer.encode(kept + text).slice(encoded.length);
-    return [first, second];
-  }
-
-  #checkIds(tokens: readonly number[]): void {
-    const { vocabSize } = this.spec;
-    const wrong = tokens.findIndex((token) => !Number.isInteger(token) || token < 0 || token >= vocabSize);
-    if (wrong < 0) return;
-    throw new ArgumentError(
-      `Token ${wrong} is ${String(tokens[wrong])}; ids of this model run from 0 to ${vocabSize - 1}.`,
-      'Encode the text with the tokenizer of this model.',
-    );
   }
 
   #createHost(): SessionHost {
@@ -421,8 +360,8 @@ export class Model {
       },
       setupFor: (options) => this.#setupFor(options),
       prefixes: this.#prefixes,
-      encode: (text, addSpecialTokens) => this.tokenizer.encode(text, { addSpecialTokens }),
-      render: (messages, addGenerationPrompt, tools) => this.#render(messages, addGenerationPrompt, tools),
+      encode: (text, addSpecialTokens) => this.#text.encode(text, addSpecialTokens),
+      render: (messages, addGenerationPrompt, tools) => this.#text.render(messages, addGenerationPrompt, tools),
       planFor: (tokens, options, isChat, history) => this.#planFor(tokens, options, isChat, history),
       schedule: (lent) => this.#schedule(lent, true),
       add: (session) => this.#sessions.add(session),
@@ -449,21 +388,13 @@ export class Model {
     const source = plan.draft?.source;
     if (source === undefined) return undefined;
     if (source === 'prompt-lookup') return promptLookup;
-    if (source.spec.vocabSize !== this.spec.vocabSize) {
-      throw new ArgumentError(
-        `'draft' has ${source.spec.vocabSize} tokens; this model has ${this.spec.vocabSize}.`,
-        'Use a smaller model of the same family, with the same vocabulary.',
-      );
-    }
-    const difference = firstDifference(this.#parts.tokenizer, source.#parts.tokenizer);
-    if (difference !== undefined) {
-      throw new ArgumentError(
-        `'draft' has another vocabulary: token ${difference} differs.`,
-        'Use a smaller model of the same family, with the same vocabulary.',
-      );
-    }
-    const { sequence, release } = await source.#acquire(plan.prompt.length);
+    requireSameVocabulary(this.#vocabulary, source.#vocabulary);
+    const { sequence, release } = await source.#sequences.acquire(plan.prompt.length);
     return new ModelDrafter(sequence, plan, source.contextLength, release);
+  }
+
+  get #vocabulary(): { readonly size: number; readonly tokenizer: Tokenizer | undefined } {
+    return { size: this.spec.vocabSize, tokenizer: this.#parts.tokenizer };
   }
 
   /** What all generations with these options need of the model. */
@@ -492,35 +423,9 @@ export class Model {
       history,
     });
   }
-
-  #render(
-    messages: readonly ChatMessage[],
-    addGenerationPrompt: boolean,
-    tools: readonly unknown[] | undefined,
-  ): string {
-    const offered = tools === undefined || tools.length === 0 ? {} : { tools };
-    return this.#parts.chatTemplate.render(messages, { addGenerationPrompt, ...offered });
-  }
-
-  #encode(prompt: Prompt, tools: readonly unknown[] | undefined): readonly number[] {
-    if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
-    if (!isMessages(prompt)) return prompt;
-    // A missing template is told first.
-    const text = this.#render(prompt, true, tools);
-    return this.tokenizer.encode(text, { addSpecialTokens: false });
-  }
 }
 
 /** Whether options speak of text, not of tokens alone. */
 function needsText({ stop = [], tools = [], responseFormat }: GenerateOptions): boolean {
   return stop.length > 0 || tools.length > 0 || responseFormat !== undefined;
-}
-
-/** The first token that two vocabularies spell differently; undefined where one has no spelling at all. */
-function firstDifference(one: Tokenizer | undefined, other: Tokenizer | undefined): number | undefined {
-  if (one === undefined || other === undefined || one === other) return undefined;
-  for (let token = 0; token < Math.max(one.vocabSize, other.vocabSize); token++) {
-    if (one.idToToken(token) !== other.idToToken(token)) return token;
-  }
-  return undefined;
 }

@@ -1,21 +1,18 @@
-// Longer than most files, because everything that changes the tokens and the state of a session together is here.
-import type { Tensor } from '@mambalab/kernels';
-import { ArgumentError, DeviceLostError } from '@mambalab/kernels';
+// Longer than most files, because everything that changes the text of a session is here.
+import { ArgumentError } from '@mambalab/kernels';
 import type { ChatMessage } from '../text/chat_template.ts';
-import type { CheckpointKind } from './checkpoints.ts';
-import { Checkpoints } from './checkpoints.ts';
 import type { Conversation, Edit, PromptPart, PromptWriter } from './conversation.ts';
 import { editFor } from './conversation.ts';
 import { Generation } from './generation.ts';
 import type { GenerateOptions, GenerationPlan } from './options.ts';
-import type { PrefixCache } from './prefix_cache.ts';
 import type { GenerationSetup, LentSequence } from './run_generation.ts';
-import type { ModelRuntime } from './runtime.ts';
-import { Sequence } from './sequence.ts';
+import type { Sequence } from './sequence.ts';
 import type { SaveDtype, SavedSession } from './session_bytes.ts';
 import { writeSession } from './session_bytes.ts';
+import type { StateHost } from './session_state.ts';
+import { SessionState } from './session_state.ts';
 import type { Snapshot } from './snapshot.ts';
-import { guardedSnapshot, hasStates, snapshotStore, stateSnapshotBytes } from './snapshot.ts';
+import { guardedSnapshot } from './snapshot.ts';
 
 export interface SessionOptions {
   /** Bytes of checkpoints on the GPU, three of which are always allowed; as many as eight take when absent. */
@@ -30,11 +27,8 @@ export interface SaveOptions {
 }
 
 /** What a session needs of its model. */
-export interface SessionHost extends PromptWriter {
-  /** That of now: after a recovery it is another. */
-  readonly runtime: ModelRuntime;
+export interface SessionHost extends PromptWriter, StateHost {
   setupFor(options: GenerateOptions): Omit<GenerationSetup, 'plan' | 'acquire'>;
-  readonly prefixes: PrefixCache;
   /** @throws ArgumentError for bad options */
   planFor(
     tokens: readonly number[],
@@ -56,7 +50,6 @@ export interface SessionStart {
   readonly state: Promise<Snapshot> | undefined;
 }
 
-const EIGHT = 8;
 const EMPTY: SessionStart = { tokens: [], conversations: [], state: undefined };
 
 /**
@@ -74,13 +67,9 @@ export class Session {
   #tokens: number[];
   /** What the text was as a conversation, at the ends of its turns. */
   #conversations: Conversation[];
-  #state: Promise<Snapshot> | undefined;
-  #stateBytes = 0;
-  #sequence: Sequence | undefined;
-  #checkpoints: Checkpoints | undefined;
+  readonly #state: SessionState;
   #busy = false;
   #disposed = false;
-  #prefilled = 0;
 
   constructor(host: SessionHost, options: SessionOptions = {}, start: SessionStart = EMPTY) {
     const { checkpointBytes = 0 } = options;
@@ -91,7 +80,7 @@ export class Session {
     this.#options = options;
     this.#tokens = [...start.tokens];
     this.#conversations = [...start.conversations];
-    this.#setState(start.state);
+    this.#state = new SessionState(host, options, start.state);
     host.add(this);
   }
 
@@ -107,18 +96,17 @@ export class Session {
 
   /** Tokens that prompts, appended parts and their repetition after a rewind took so far: what was processed. */
   get prefilledTokens(): number {
-    return this.#prefilled;
+    return this.#state.prefilled;
   }
 
   /** Bytes on the GPU: states, caches and checkpoints, as allocated. */
   get bytes(): number {
-    const { stateBytes = 0, kvBytes = 0 } = this.#sequence?.bytes() ?? {};
-    return stateBytes + kvBytes + (this.#checkpoints?.bytes ?? 0) + this.#stateBytes;
+    return this.#state.bytes;
   }
 
   /** Lengths that {@link rewind} goes back to without processing more than one token again. */
   get checkpoints(): readonly number[] {
-    return (this.#checkpoints?.lengths ?? []).map((length) => length + 1);
+    return this.#state.checkpoints.map((length) => length + 1);
   }
 
   /**
@@ -130,10 +118,10 @@ export class Session {
   async append(part: PromptPart, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     const edit = this.#editFor(part, false);
     const wasEmpty = this.#tokens.length === 0;
-    await this.#change(edit, options.signal, async (sequence) => {
-      await this.#advance(sequence, this.#tokens.length - 1, options.signal);
+    await this.#change(edit, options.signal, async () => {
+      await this.#state.advance(this.#tokens, this.#tokens.length - 1, options.signal);
       // What is there before any question is what others may share.
-      if (wasEmpty) await this.#keepPrefix(sequence);
+      if (wasEmpty) await this.#state.keepPrefix(this.#tokens);
     });
     this.#noteConversation(edit, '', '');
   }
@@ -166,28 +154,28 @@ export class Session {
    */
   async logits(tokens: readonly number[], positions: 'all' | 'last', signal?: AbortSignal): Promise<Float32Array> {
     const edit = { keep: this.#tokens.length, tokens, shared: 0 };
-    return await this.#change(edit, signal, async (sequence, checkpoints) => {
+    return await this.#change(edit, signal, async (sequence) => {
       const { vocabSize } = this.#host.runtime.spec;
       const last = this.#tokens.length - 1;
       const count = positions === 'all' ? Math.max(tokens.length, 1) : 1;
       const rows = new Float32Array(count * vocabSize);
       const from = last + 1 - count;
-      await this.#advance(sequence, from, signal);
+      await this.#state.advance(this.#tokens, from, signal);
       const read = async (end: number): Promise<void> => {
         const first = sequence.length;
         const part = this.#tokens.slice(first, end);
         if (part.length === 0) return;
-        this.#prefilled += part.length;
+        this.#state.count(part.length);
         await sequence.prefillRows(part, 'all', { signal }, (row, index) =>
           rows.set(row, (first + index - from) * vocabSize),
         );
       };
       await read(last);
       // The state stays one token behind the text.
-      await checkpoints.prepare();
-      checkpoints.take(sequence, 'step');
+      await this.#state.prepare();
+      this.#state.take('step');
       await read(last + 1);
-      this.#rollBack(last);
+      this.#state.rollBack(last);
       return rows;
     });
   }
@@ -195,11 +183,8 @@ export class Session {
   /** A session with the same text and state, copied on the GPU. Neither influences the other afterwards. */
   fork(): Session {
     this.#refuseBusy();
-    const { device } = this.#host.runtime;
-    const sequence = this.#sequence;
-    const state = sequence === undefined ? this.#copiedState() : guardedSnapshot(device, 'Forking a session', sequence);
     const { tokens, conversations } = { tokens: this.#tokens, conversations: this.#conversations };
-    return new Session(this.#host, this.#options, { tokens, conversations, state });
+    return new Session(this.#host, this.#options, { tokens, conversations, state: this.#state.copy() });
   }
 
   /**
@@ -242,7 +227,8 @@ export class Session {
   async checkpoint(): Promise<number> {
     if (this.#tokens.length === 0) return 0;
     await this.#exclusively(async () => {
-      await this.#checkpointAt(await this.#open(), this.#tokens.length - 1, 'asked', undefined);
+      await this.#open();
+      await this.#state.checkpointAt(this.#tokens, this.#tokens.length - 1, 'asked', undefined);
     });
     return this.#tokens.length;
   }
@@ -269,18 +255,16 @@ export class Session {
   /** Forgets the whole text. Memory stays allocated. */
   reset(): void {
     this.#refuseBusy();
-    this.#dropState();
     this.#tokens = [];
     this.#conversations = [];
-    this.#sequence?.reset();
-    this.#checkpoints?.forgetAfter(0);
+    this.#state.reset();
   }
 
   /** Frees what the session has on the GPU. A text in the making fails. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#free();
+    this.#state.free();
     this.#host.delete(this);
   }
 
@@ -295,72 +279,11 @@ export class Session {
 
   /** Forgets what was on a device that is lost: the text is processed again on the next one. */
   detach(): void {
-    this.#free();
+    this.#state.free();
   }
 
-  #free(): void {
-    this.#dropState();
-    this.#checkpoints?.dispose();
-    this.#sequence?.dispose();
-    this.#checkpoints = undefined;
-    this.#sequence = undefined;
-  }
-
-  #setState(state: Promise<Snapshot> | undefined): void {
-    this.#state = state;
-    this.#stateBytes = 0;
-    // A failure is told to every call that needs the state.
-    void this.#measure(state).catch(() => undefined);
-  }
-
-  async #measure(state: Promise<Snapshot> | undefined): Promise<void> {
-    const bytes = (await state)?.store?.byteLength ?? 0;
-    if (this.#state === state) this.#stateBytes = bytes;
-  }
-
-  #dropState(): void {
-    const state = this.#state;
-    this.#setState(undefined);
-    const free = async (): Promise<void> => (await state)?.store?.dispose();
-    void free().catch(() => undefined);
-  }
-
-  /** A copy of the state that a session without a sequence waits with. */
-  async #copyOf(state: Promise<Snapshot>): Promise<Snapshot> {
-    const snapshot = await state;
-    const { runtime } = this.#host;
-    const sequence = await Sequence.create(runtime);
-    try {
-      await sequence.adopt(snapshot);
-      return await guardedSnapshot(runtime.device, 'Forking a session', sequence);
-    } finally {
-      sequence.dispose();
-    }
-  }
-
-  #copiedState(): Promise<Snapshot> | undefined {
-    return this.#state === undefined ? undefined : this.#copyOf(this.#state);
-  }
-
-  /** The sequence of this session, made when it is first needed. */
   async #open(): Promise<Sequence> {
-    if (this.#sequence !== undefined) return this.#sequence;
-    const { runtime } = this.#host;
-    const state = await this.#state;
-    const sequence = await Sequence.create(runtime, Math.max(1, Math.min(this.length, runtime.contextLength)));
-    try {
-      if (state !== undefined) await sequence.adopt(state);
-      if (this.#disposed) this.#refuseDisposed();
-    } catch (error) {
-      sequence.dispose();
-      throw error;
-    }
-    this.#dropState();
-    const bytes = stateSnapshotBytes(runtime, Math.min(runtime.contextLength, 2 ** 31));
-    this.#checkpoints = new Checkpoints(runtime.device, bytes, this.#options.checkpointBytes ?? EIGHT * bytes);
-    sequence.onAdvance = (): void => this.#checkpoints?.consider(sequence);
-    this.#sequence = sequence;
-    return sequence;
+    return await this.#state.open(this.length, () => this.#refuseDisposed());
   }
 
   #editFor(part: PromptPart | undefined, isAnswered: boolean, tools?: readonly unknown[]): Edit {
@@ -368,18 +291,11 @@ export class Session {
   }
 
   /** Adds the tokens of an edit and does something with them; undone where it fails. */
-  async #change<T>(
-    edit: Edit,
-    signal: AbortSignal | undefined,
-    body: (sequence: Sequence, checkpoints: Checkpoints) => Promise<T>,
-  ): Promise<T> {
+  async #change<T>(edit: Edit, signal: AbortSignal | undefined, body: (sequence: Sequence) => Promise<T>): Promise<T> {
     return await this.#exclusively(async () => {
       const undo = this.#undo(edit);
       try {
-        const sequence = await this.#turn(edit, signal);
-        const checkpoints = this.#checkpoints;
-        if (checkpoints === undefined) throw new RangeError('A session with a sequence has checkpoints.');
-        return await body(sequence, checkpoints);
+        return await body(await this.#turn(edit, signal));
       } catch (error) {
         undo();
         throw error;
@@ -393,8 +309,8 @@ export class Session {
     return () => {
       this.#tokens = tokens;
       this.#conversations = conversations;
-      this.#checkpoints?.forgetAfter(keep);
-      this.#rollBack(Math.min(keep, Math.max(0, tokens.length - 1)));
+      this.#state.forgetAfter(keep);
+      this.#state.rollBack(Math.min(keep, Math.max(0, tokens.length - 1)));
     };
   }
 
@@ -407,9 +323,9 @@ export class Session {
     this.#conversations = [...this.#conversations];
     if (edit.keep < this.#tokens.length) this.#cut(edit.keep);
     const border = this.#tokens.length - 1;
-    if (sequence.length === 0) await this.#adoptPrefix(sequence, [...this.#tokens, ...edit.tokens]);
+    if (sequence.length === 0) await this.#state.adoptPrefix([...this.#tokens, ...edit.tokens]);
     if (border > 0 && (edit.tokens.length > 0 || sequence.length === border)) {
-      await this.#checkpointAt(sequence, border, 'turn', signal);
+      await this.#state.checkpointAt(this.#tokens, border, 'turn', signal);
     }
     this.#tokens.push(...edit.tokens);
     if (this.#tokens.length === 0) {
@@ -418,10 +334,10 @@ export class Session {
         'Give a prompt, or start with the beginning-of-sequence token.',
       );
     }
-    await this.#checkpoints?.prepare();
+    await this.#state.prepare();
     if (edit.shared > sequence.length && edit.shared < this.#tokens.length) {
-      await this.#advance(sequence, edit.shared, signal);
-      await this.#keepPrefix(sequence);
+      await this.#state.advance(this.#tokens, edit.shared, signal);
+      await this.#state.keepPrefix(this.#tokens);
     }
     return sequence;
   }
@@ -437,7 +353,7 @@ export class Session {
     let isWriting = false;
     const release = (): void => {
       this.#busy = false;
-      if (this.#disposed || this.#sequence === undefined) return;
+      if (this.#disposed || !this.#state.isOpen) return;
       if (!isWriting) {
         undo();
         return;
@@ -445,19 +361,19 @@ export class Session {
       this.#tokens.push(...written);
       const text = (skipSpecialTokens: boolean): string => tokenizer?.decode(written, { skipSpecialTokens }) ?? '';
       this.#noteConversation(edit, text(false), text(true));
-      this.#rollBack(this.#tokens.length - 1);
+      this.#state.rollBack(this.#tokens.length - 1);
     };
     try {
       const sequence = await this.#turn(edit, signal);
       const prompt = this.#tokens.slice(sequence.length);
-      this.#prefilled += prompt.length;
+      this.#state.count(prompt.length);
       return this.#host.schedule({
         sequence,
         prompt,
         history: this.#tokens.slice(0, sequence.length),
         onPrompt: () => {
           isWriting = true;
-          this.#checkpoints?.take(sequence, 'step');
+          this.#state.take('step');
         },
         onToken: (token) => written.push(token),
         release,
@@ -466,37 +382,6 @@ export class Session {
       release();
       throw error;
     }
-  }
-
-  async #advance(sequence: Sequence, target: number, signal: AbortSignal | undefined): Promise<void> {
-    const part = this.#tokens.slice(sequence.length, target);
-    if (part.length === 0) return;
-    await this.#checkpoints?.prepare();
-    this.#prefilled += part.length;
-    await sequence.advance(part, signal);
-  }
-
-  async #checkpointAt(
-    sequence: Sequence,
-    length: number,
-    kind: CheckpointKind,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    await this.#advance(sequence, length, signal);
-    await this.#checkpoints?.prepare();
-    if (sequence.length === length) this.#checkpoints?.take(sequence, kind);
-  }
-
-  async #adoptPrefix(sequence: Sequence, tokens: readonly number[]): Promise<void> {
-    if (this.#options.prefixCache === false) return;
-    const found = this.#host.prefixes.find(tokens.slice(0, -1));
-    if (found !== undefined) await sequence.adopt(found);
-  }
-
-  async #keepPrefix(sequence: Sequence): Promise<void> {
-    if (this.#options.prefixCache === false) return;
-    const { device } = this.#host.runtime;
-    await this.#host.prefixes.keep(this.#tokens.slice(0, sequence.length), sequence, device);
   }
 
   #noteConversation(edit: Edit, text: string, reply: string): void {
@@ -513,24 +398,8 @@ export class Session {
   #cut(length: number): void {
     this.#tokens.length = length;
     this.#conversations = this.#conversations.filter((conversation) => conversation.length <= length);
-    this.#rollBack(Math.max(0, length - 1));
-    this.#checkpoints?.forgetAfter(Math.max(0, length - 1));
-  }
-
-  /** Takes the state back to at most `length` tokens, which it then lacks what follows of. */
-  #rollBack(length: number): void {
-    const sequence = this.#sequence;
-    if (sequence === undefined || sequence.length <= length) return;
-    try {
-      const snapshot = this.#checkpoints?.before(sequence, length);
-      if (length > 0 && !hasStates(this.#host.runtime) && sequence.holdsCaches(length)) sequence.truncate(length);
-      else if (snapshot !== undefined) sequence.restore(snapshot);
-      else sequence.reset();
-      this.#checkpoints?.forgetAfter(length);
-    } catch (error) {
-      // On a lost device there is nothing to take back; whoever calls next is told.
-      if (!(error instanceof DeviceLostError)) throw error;
-    }
+    this.#state.rollBack(Math.max(0, length - 1));
+    this.#state.forgetAfter(Math.max(0, length - 1));
   }
 
   async #exclusively<T>(body: () => Promise<T>): Promise<T> {
@@ -560,23 +429,4 @@ export class Session {
   #refuseDisposed(): void {
     if (this.#disposed) throw new ArgumentError('The session, or its model, is disposed.', 'Make another one.');
   }
-}
-
-/** The state of a saved session, on the GPU. */
-export async function uploadState(runtime: ModelRuntime, saved: SavedSession): Promise<Snapshot> {
-  const { length, furthest, capacity } = saved;
-  let end = 0;
-  const regions = saved.regions.map(({ name, bytes: { byteLength } }) => {
-    const byteOffset = end;
-    end += byteLength;
-    return { name, byteOffset, byteLength };
-  });
-  return await runtime.device.guard('Restoring a session', () => {
-    const store: Tensor | undefined = snapshotStore(runtime.device, end);
-    for (const [index, { bytes }] of saved.regions.entries()) {
-      const at = (regions[index]?.byteOffset ?? 0) / 4;
-      if (store !== undefined) runtime.device.write(store, new Uint32Array(bytes.slice().buffer), at);
-    }
-    return { length, furthest, capacity, regions, store };
-  });
 }
