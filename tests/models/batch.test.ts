@@ -41,6 +41,24 @@ it('writes together what it writes alone: other lengths, other options, joining 
   expect(model.scheduler.batched).toBe(0);
 });
 
+it('takes in whoever comes while steps of the others are on their way', async () => {
+  const read = async (index: number, onToken?: (count: number) => void): Promise<number[]> => {
+    const [prompt, options] = calls[index] ?? [[]];
+    const tokens: number[] = [];
+    for await (const { token } of model.generate(prompt, options)) {
+      tokens.push(token);
+      onToken?.(tokens.length);
+    }
+    return tokens;
+  };
+  let third: Promise<number[]> | undefined;
+  const come = (count: number): void => {
+    if (count >= 4 && model.scheduler.batched === 2) third ??= read(1);
+  };
+  expect(await Promise.all([read(0, come), read(2)])).toEqual([alone[0], alone[2]]);
+  expect(await third).toEqual(alone[1]);
+});
+
 it('keeps the states of sessions that were decoded together, and gives its memory back', async () => {
   const before = device.allocatedBytes;
   const sessions = calls.map(() => model.session({ prefixCache: false }));

@@ -143,7 +143,7 @@ export class Scheduler {
     const previous = this.#batch;
     for (const member of this.#inBatch()) this.#takeOut(member, true);
     this.#batch = undefined;
-    previous?.dispose();
+    previous?.retire();
     let batch: Batch | undefined;
     try {
       await this.#runtime.device.guard('Making a batch', () => {
@@ -182,7 +182,7 @@ export class Scheduler {
 
   #dissolve(): void {
     for (const member of this.#inBatch()) this.#takeOut(member, true);
-    this.#batch?.dispose();
+    this.#batch?.retire();
     this.#batch = undefined;
   }
 
@@ -210,13 +210,14 @@ export class Scheduler {
     void this.#deliver(results, asks);
   }
 
-  async #deliver(
-    results: ReturnType<Batch['submit']>,
-    asks: readonly (Ask & { readonly member: Member; readonly slot: number })[],
-  ): Promise<void> {
+  async #deliver(results: ReturnType<Batch['submit']>, asks: readonly Ask[]): Promise<void> {
     try {
       const sampled = await results;
-      for (const { slot, member, resolve } of asks) resolve(sampled(slot, member.sequence.logprobs));
+      for (const [index, { resolve, reject }] of asks.entries()) {
+        const token = sampled[index];
+        if (token === undefined) reject(new RangeError('A step of a batch has a token for each slot.'));
+        else resolve(token);
+      }
     } catch (error) {
       for (const { reject } of asks) reject(error);
     }
@@ -263,7 +264,10 @@ class Batch {
   readonly #sampling: SamplingControl;
   readonly #ring: ReadbackRing;
   readonly #bound: BoundPlan;
+  /** How many log-probabilities the tokens of a slot have. */
+  readonly #logprobs = new Map<number, number | undefined>();
   #steps = 0;
+  #isRetired = false;
 
   constructor(runtime: ModelRuntime, shape: BatchShape, plan: Plan) {
     this.#runtime = runtime;
@@ -296,22 +300,40 @@ class Batch {
 
   enter(sequence: Sequence, index: number): void {
     this.#sampling.setRow(index, sequence.settings, []);
+    this.#logprobs.set(index, sequence.logprobs);
     const tensors = new Map([...this.#own, ...this.#sampling.tensors]);
     sequence.enterSlot({ tensors, index, batch: this.#shape.size, capacity: this.#shape.capacity });
   }
 
-  /** One step of every slot; resolves with what gives the token of each. */
-  async submit(used: readonly number[]): Promise<(slot: number, logprobs: number | undefined) => SampledToken> {
+  /** One step of every slot; resolves with the token of each of those in use. */
+  async submit(used: readonly number[]): Promise<SampledToken[]> {
     this.#steps += 1;
     if (this.#steps % IDLE_STEPS === 0) this.#restIdle(used);
-    const words = await this.#ring.submit(this.#bound);
-    return (slot, logprobs) => this.#sampling.sampled(slot, words, logprobs);
+    try {
+      const words = await this.#ring.submit(this.#bound);
+      return used.map((slot) => this.#sampling.sampled(slot, words, this.#logprobs.get(slot)));
+    } finally {
+      this.#retireQuiet();
+    }
   }
 
+  /** Frees everything as soon as the results on their way have arrived: nobody is in a slot any more. */
+  retire(): void {
+    this.#isRetired = true;
+    // Freed behind what was submitted, but for what results are read through.
+    for (const tensor of this.#own.values()) tensor.dispose();
+    this.#retireQuiet();
+  }
+
+  /** Frees everything at once: results on their way are lost. */
   dispose(): void {
     this.#ring.dispose();
     this.#sampling.dispose();
     for (const tensor of this.#own.values()) tensor.dispose();
+  }
+
+  #retireQuiet(): void {
+    if (this.#isRetired && this.#ring.free === STEPS_IN_FLIGHT) this.dispose();
   }
 
   #restIdle(used: readonly number[]): void {
