@@ -92,9 +92,12 @@ export class Device {
       // call pushes its own.
       result = made instanceof Promise ? await made : made;
     } finally {
-      errors = await Promise.all(filters.map(() => this.gpu.popErrorScope()));
+      // The last one pushed is the first one popped.
+      errors = (await Promise.all(filters.map(() => this.gpu.popErrorScope()))).toReversed();
     }
-    const error = errors.find((candidate) => candidate !== null);
+    // What the GPU had no memory for is not valid either, to whatever uses it: the cause comes first.
+    const [internal, memory, validation] = errors;
+    const error = memory ?? internal ?? validation;
     if (error !== undefined && error !== null) throw describeError(error, what);
     this.check();
     return result;
