@@ -29,7 +29,12 @@ export interface GenerationResult {
   readonly toolCalls?: readonly ToolCall[];
   /** The log-probability of each of `tokens`, where asked for. */
   readonly logprobs?: readonly number[];
-  readonly usage: { readonly promptTokens: number; readonly completionTokens: number };
+  readonly usage: {
+    readonly promptTokens: number;
+    readonly completionTokens: number;
+    /** Tokens of the prompt that were not processed, since the model remembered them; absent where there are none. */
+    readonly cachedTokens?: number;
+  };
   readonly timings: {
     /** From the start to the first token. */
     readonly timeToFirstTokenMs: number;
@@ -76,10 +81,13 @@ export function stepsAfterFirst(sequence: Sequence, plan: GenerationPlan): numbe
 export async function* generateTokens(sequence: Sequence, plan: GenerationPlan, events: GenerationEvents): TokenStream {
   const { signal } = plan;
   await sequence.prefill(plan.prompt, signal);
+  await sequence.prepareSampling(plan.sampling);
+  // Where there is no room for the rest of the text, it has no first token either.
+  const steps = stepsAfterFirst(sequence, plan);
+  await sequence.reserve(sequence.length + steps);
   sequence.setSampling(plan.sampling, [...plan.history, ...plan.prompt]);
   let sampled = await sequence.sample();
   events.onPrompt();
-  const steps = stepsAfterFirst(sequence, plan);
   await sequence.prepareSteps(steps);
   const pending: Promise<SampledToken>[] = [];
   let submitted = 0;
@@ -117,6 +125,7 @@ export async function* generateInLoop(
   const { signal, logitsProcessor } = plan;
   const tokens = [...plan.history, ...plan.prompt];
   await sequence.prefill(plan.prompt, signal);
+  await sequence.prepareSampling(plan.sampling);
   sequence.setSampling(plan.sampling, tokens);
   const steps = stepsAfterFirst(sequence, plan);
   await sequence.prepareForward(steps);

@@ -1,6 +1,7 @@
 import type { Device, SampleSettings, Tensor } from '@mambalab/kernels';
 import { sampleSettings } from '@mambalab/kernels';
 import type { SamplingFeatures } from '../graph/sampling.ts';
+import { createTensors, guarded } from './allocate.ts';
 import { BIAS_ENTRIES, joinFeatures, PLAIN_SAMPLING, RECENT_TOKENS, samplingTensors } from '../graph/sampling.ts';
 
 /** How the next tokens of a sequence are chosen. What is left out changes nothing. */
@@ -81,6 +82,27 @@ export class SamplingControl {
   }
 
   /**
+   * Makes what settings of a row need, so that {@link setRow} makes nothing.
+   *
+   * @throws OutOfMemoryError
+   */
+  async prepareRow(row: number, settings: SamplingSettings): Promise<void> {
+    const features = joinFeatures(this.#rows.with(row, featuresOf(settings)));
+    const missing = samplingTensors(features, this.#batch, this.#vocabSize).some(
+      ({ name }) => !this.#tensors.has(name),
+    );
+    if (!missing) return;
+    const device = this.#device;
+    const free = (names: readonly string[]): void => {
+      for (const name of names) {
+        this.#tensors.get(name)?.dispose();
+        this.#tensors.delete(name);
+      }
+    };
+    await guarded(device, 'Making room for sampling', () => this.#make(features), free);
+  }
+
+  /**
    * Sets how the tokens of one sequence are chosen.
    *
    * @param history tokens before the next one, which penalties look at
@@ -130,15 +152,18 @@ export class SamplingControl {
     this.#tensors.clear();
   }
 
-  #make(features: SamplingFeatures): void {
-    for (const { name, dtype, shape } of samplingTensors(features, this.#batch, this.#vocabSize)) {
-      if (this.#tensors.has(name)) continue;
-      const tensor = this.#device.createTensor(`sampling/${name}`, dtype, shape);
+  /** Makes what is not there yet. Returns its names. */
+  #make(features: SamplingFeatures): string[] {
+    const missing = samplingTensors(features, this.#batch, this.#vocabSize).filter(
+      ({ name }) => !this.#tensors.has(name),
+    );
+    for (const [name, tensor] of createTensors(this.#device, 'sampling', missing)) {
       this.#tensors.set(name, tensor);
       const words = tensor.byteLength / 4;
       // Rows that came before allow every token, and their biases name none.
       if (name === 'mask' || name === 'bias') this.#device.write(tensor, new Uint32Array(words).fill(0xffffffff));
     }
+    return missing.map(({ name }) => name);
   }
 
   #write(name: string, row: number, words: Uint32Array): void {

@@ -3,6 +3,7 @@ import { ArgumentError, ReadbackRing } from '@mambalab/kernels';
 import { stateTensors } from '../graph/names.ts';
 import type { SamplingFeatures } from '../graph/sampling.ts';
 import { joinFeatures } from '../graph/sampling.ts';
+import { createTensors } from './allocate.ts';
 import type { ModelRuntime } from './runtime.ts';
 import type { SampledToken } from './sampling_control.ts';
 import { SamplingControl } from './sampling_control.ts';
@@ -275,15 +276,12 @@ class Batch {
     const { size, capacity, features } = shape;
     const { device, spec } = runtime;
     const states = stateTensors(spec, size, capacity, runtime.cacheDtype);
-    const tensors = [
+    this.#own = createTensors(device, 'batch', [
       ...states,
-      { name: 'token', dtype: 'u32' as const, shape: [size] },
-      { name: 'position', dtype: 'u32' as const, shape: [size] },
-      { name: 'logits', dtype: 'f32' as const, shape: [size, spec.vocabSize] },
-    ];
-    this.#own = new Map(
-      tensors.map(({ name, dtype, shape: sizes }) => [name, device.createTensor(`batch/${name}`, dtype, sizes)]),
-    );
+      { name: 'token', dtype: 'u32', shape: [size] },
+      { name: 'position', dtype: 'u32', shape: [size] },
+      { name: 'logits', dtype: 'f32', shape: [size, spec.vocabSize] },
+    ]);
     this.#sampling = new SamplingControl(device, size, spec.vocabSize, features);
     const token = this.#own.get('token');
     if (token === undefined) throw new RangeError('A batch has tokens.');

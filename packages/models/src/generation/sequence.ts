@@ -3,6 +3,7 @@ import type { BoundPlan, Plan, Tensor } from '@mambalab/kernels';
 import { ArgumentError } from '@mambalab/kernels';
 import { MAXIMUM_CHUNK } from '../graph/names.ts';
 import type { SamplingFeatures } from '../graph/sampling.ts';
+import { createTensors, guarded } from './allocate.ts';
 import type { RowHead, RowOptions } from './prompt_pass.ts';
 import { PromptPass } from './prompt_pass.ts';
 import type { ModelRuntime } from './runtime.ts';
@@ -32,24 +33,23 @@ export class Sequence {
   private constructor(runtime: ModelRuntime) {
     this.#runtime = runtime;
     const { device, spec } = runtime;
-    const make = (name: string, dtype: 'f32' | 'u32', shape: readonly number[]): Tensor =>
-      device.createTensor(`sequence/${name}`, dtype, shape);
-    const tokens = make('tokens', 'u32', [MAXIMUM_CHUNK]);
-    const token = make('token', 'u32', [1]);
-    const position = make('position', 'u32', [1]);
-    const logits = make('logits', 'f32', [1, spec.vocabSize]);
-    this.#control = new Map(Object.entries({ tokens, token, position, logits }));
-    this.#memory = new SequenceMemory(runtime, position);
-    this.#choice = new TokenChoice(runtime, token);
+    this.#control = createTensors(device, 'sequence', [
+      { name: 'tokens', dtype: 'u32', shape: [MAXIMUM_CHUNK] },
+      { name: 'token', dtype: 'u32', shape: [1] },
+      { name: 'position', dtype: 'u32', shape: [1] },
+      { name: 'logits', dtype: 'f32', shape: [1, spec.vocabSize] },
+    ]);
+    this.#memory = new SequenceMemory(runtime, this.#own('position'));
+    this.#choice = new TokenChoice(runtime, this.#own('token'));
     const memory = this.#memory;
-    this.#prompt = new PromptPass(runtime, tokens, {
+    this.#prompt = new PromptPass(runtime, this.#own('tokens'), {
       get capacity(): number {
         return memory.capacity;
       },
       get length(): number {
         return memory.length;
       },
-      reserve: (length) => this.#reserve(length),
+      reserve: (length) => this.reserve(length),
       bind: (plan) => this.#bind(plan),
       advance: (count) => memory.advance(count),
     });
@@ -57,9 +57,10 @@ export class Sequence {
 
   /** An empty sequence with room for `length` tokens; it grows when it needs more. */
   static async create(runtime: ModelRuntime, length = 1): Promise<Sequence> {
-    const sequence = await runtime.device.guard('Making a sequence', () => new Sequence(runtime));
+    const make = (): Sequence => new Sequence(runtime);
+    const sequence = await guarded(runtime.device, 'Making a sequence', make, (made) => made.dispose());
     try {
-      await sequence.#reserve(length);
+      await sequence.reserve(length);
       return sequence;
     } catch (error) {
       sequence.dispose();
@@ -161,9 +162,21 @@ export class Sequence {
     return this.#memory.tensors.get(name)?.dtype === 'f16' ? 'f16' : 'f32';
   }
 
+  /**
+   * Makes room for `length` tokens in all. Where it fails, everything is as it was.
+   *
+   * @throws ContextLengthError if the model's context is shorter; OutOfMemoryError
+   */
+  async reserve(length: number): Promise<void> {
+    if (!(await this.#memory.reserve(length))) return;
+    this.#bound = new WeakMap();
+    this.#step = undefined;
+    this.#forward = undefined;
+  }
+
   /** Makes room for what a snapshot of another sequence holds, and then {@link restore}s it. */
   async adopt(snapshot: Snapshot): Promise<void> {
-    await this.#reserve(Math.max(snapshot.capacity, snapshot.length));
+    await this.reserve(Math.max(snapshot.capacity, snapshot.length));
     this.restore(snapshot);
   }
 
@@ -187,7 +200,12 @@ export class Sequence {
     this.#memory.truncate(length);
   }
 
-  /** Keeps the recurrent states as they are now, for {@link rewindToMark}; the last mark counts. */
+  /** Makes what {@link mark} needs. @throws OutOfMemoryError */
+  async prepareMark(): Promise<void> {
+    await this.#memory.prepareMark();
+  }
+
+  /** Keeps the recurrent states as they are now, for {@link rewindToMark}; after {@link prepareMark}. */
   mark(): void {
     this.#memory.mark();
   }
@@ -247,6 +265,19 @@ export class Sequence {
   }
 
   /**
+   * Makes what {@link setSampling} of these settings needs; without it, a device that has no memory tells whoever uses it
+   * next.
+   *
+   * @throws OutOfMemoryError
+   */
+  async prepareSampling(settings: SamplingSettings): Promise<void> {
+    this.#memory.refuseDisposed();
+    // A plan that was bound before lacks tensors that are new.
+    if (await this.#choice.prepare(settings)) this.#bound = new WeakMap();
+    this.#memory.refuseDisposed();
+  }
+
+  /**
    * Sets how {@link sample} and {@link next} choose tokens.
    *
    * @param history tokens before the next one, which penalties look at
@@ -284,13 +315,13 @@ export class Sequence {
 
   /** Gets everything ready that {@link next} needs for `count` further tokens, so that it can submit at once. */
   async prepareSteps(count: number): Promise<void> {
-    await this.#reserve(this.length + count);
+    await this.reserve(this.length + count);
     this.#step = this.#bind(await this.#runtime.decodePlan(this.capacity, 1, this.features));
   }
 
   /** As {@link prepareSteps}, for {@link forward}. */
   async prepareForward(count: number): Promise<void> {
-    await this.#reserve(this.length + count);
+    await this.reserve(this.length + count);
     this.#forward = this.#bind(await this.#runtime.decodePlan(this.capacity, 1, 'none'));
   }
 
@@ -344,10 +375,10 @@ export class Sequence {
    * Later choices take for granted that the earlier ones are the tokens that follow here.
    */
   async sampleAfterEach(tokens: readonly number[], signal?: AbortSignal): Promise<SampledToken[]> {
-    await this.#reserve(this.length + tokens.length);
+    await this.reserve(this.length + tokens.length);
     const { device, spec } = this.#runtime;
     const sample = this.#bind(await this.#runtime.samplePlan(this.features));
-    using ring = this.#choice.ring(tokens.length);
+    const ring = await this.#choice.passRing();
     const base = this.length;
     const chosen: Promise<SampledToken>[] = [];
     const choose = (plan: Plan, _first: number, count: number): Promise<void> => {
@@ -394,13 +425,6 @@ export class Sequence {
     }
   }
 
-  async #reserve(length: number): Promise<void> {
-    if (!(await this.#memory.reserve(length))) return;
-    this.#bound = new WeakMap();
-    this.#step = undefined;
-    this.#forward = undefined;
-  }
-
   #bind(plan: Plan): BoundPlan {
     this.#memory.refuseDisposed();
     const cached = this.#bound.get(plan);
@@ -415,6 +439,10 @@ export class Sequence {
 
   #tensor(name: string): Tensor {
     this.#memory.refuseDisposed();
+    return this.#own(name);
+  }
+
+  #own(name: string): Tensor {
     const tensor = this.#control.get(name);
     if (tensor === undefined) throw new RangeError(`A sequence has no tensor '${name}'.`);
     return tensor;

@@ -2,6 +2,7 @@ import type { Tensor } from '@mambalab/kernels';
 import { ArgumentError, ContextLengthError, copyParts } from '@mambalab/kernels';
 import type { StateTensor } from '../graph/names.ts';
 import { stateTensors } from '../graph/names.ts';
+import { createTensors, guarded } from './allocate.ts';
 import type { ModelRuntime } from './runtime.ts';
 import type { SequenceSlot } from './sequence_slot.ts';
 import type { Snapshot, SnapshotScope, UsedState } from './snapshot.ts';
@@ -181,15 +182,30 @@ export class SequenceMemory {
     this.#setLength(length, this.#furthest);
   }
 
+  /** Makes what {@link mark} needs. @throws OutOfMemoryError */
+  async prepareMark(): Promise<void> {
+    this.refuseDisposed();
+    const missing = this.#stateTensors(this.#capacity).filter(
+      ({ name, kind }) => kind === 'state' && !this.#marked.has(name),
+    );
+    if (missing.length === 0) return;
+    const { device } = this.#runtime;
+    const free = (made: ReadonlyMap<string, Tensor>): void => {
+      for (const tensor of made.values()) tensor.dispose();
+    };
+    const made = await guarded(device, 'Making room for guesses', () => createTensors(device, 'mark', missing), free);
+    if (this.#isDisposed) free(made);
+    this.refuseDisposed();
+    for (const [name, tensor] of made) this.#marked.set(name, tensor);
+  }
+
   /** Keeps the recurrent states as they are now, for {@link rewindToMark}; the last mark counts. */
   mark(): void {
-    const { device } = this.#runtime;
-    for (const { name, kind, dtype, shape } of this.#stateTensors(this.#capacity)) {
-      const state = this.#states.get(name);
+    for (const { name, kind } of this.#stateTensors(this.#capacity)) {
+      const [state, kept] = [this.#states.get(name), this.#marked.get(name)];
       if (kind !== 'state' || state === undefined) continue;
-      const kept = this.#marked.get(name) ?? device.createTensor(`mark/${name}`, dtype, shape);
-      this.#marked.set(name, kept);
-      device.copy(state, kept);
+      if (kept === undefined) throw new RangeError(`No room was made for a mark of '${name}'.`);
+      this.#runtime.device.copy(state, kept);
     }
     this.#markedLength = this.#length;
   }

@@ -3,6 +3,7 @@ import { createStore } from '@mambalab/kernels';
 import type { PageRing, StateTensor } from '../graph/names.ts';
 import { PAGE, pageRing, stateTensors } from '../graph/names.ts';
 import { blocksOf } from '../spec/model_spec.ts';
+import { guarded } from './allocate.ts';
 import type { ModelRuntime } from './runtime.ts';
 
 /** What a snapshot holds: what cannot be had back by shortening a sequence, or everything. */
@@ -85,14 +86,10 @@ export async function guardedSnapshot(
   what: string,
   sequence: { snapshot(scope: SnapshotScope): Snapshot },
 ): Promise<Snapshot> {
-  let snapshot: Snapshot | undefined;
-  try {
-    return await device.guard(what, () => {
-      snapshot = sequence.snapshot('all');
-      return snapshot;
-    });
-  } catch (error) {
-    snapshot?.store?.dispose();
-    throw error;
-  }
+  return await guarded(
+    device,
+    what,
+    () => sequence.snapshot('all'),
+    ({ store }) => store?.dispose(),
+  );
 }

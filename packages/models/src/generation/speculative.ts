@@ -54,6 +54,8 @@ export class ModelDrafter implements Drafter {
     this.#consumed = tokens.length;
     // It draws with the numbers that the model will draw with: both choose the same token most often.
     const { logprobs: _, ...sampling } = this.#plan.sampling;
+    await sequence.prepareSampling(sampling);
+    await sequence.prepareMark();
     sequence.setSampling(sampling, tokens);
     await sequence.prepareSteps(count - 1);
     sequence.mark();
@@ -91,6 +93,8 @@ export async function* generateSpeculatively(
   const { signal, stops, sampling } = plan;
   const tokens = [...plan.history, ...plan.prompt];
   await sequence.prefill(plan.prompt, signal);
+  await sequence.prepareSampling(sampling);
+  await sequence.prepareMark();
   sequence.setSampling(sampling, tokens);
   const first = await sequence.sample();
   events.onPrompt();

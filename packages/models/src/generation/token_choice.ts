@@ -1,6 +1,7 @@
 import type { BoundPlan, Tensor } from '@mambalab/kernels';
 import { ReadbackRing } from '@mambalab/kernels';
 import type { SamplingFeatures } from '../graph/sampling.ts';
+import { guarded } from './allocate.ts';
 import type { ModelRuntime } from './runtime.ts';
 import type { SampledToken, SamplingSettings } from './sampling_control.ts';
 import { SamplingControl } from './sampling_control.ts';
@@ -11,6 +12,9 @@ import { SamplingControl } from './sampling_control.ts';
  */
 export const TOKENS_IN_FLIGHT = 3;
 
+/** Tokens that one pass may choose: a guess of seven, and what follows it. */
+const PASS_TOKENS = 8;
+
 /** How the tokens of one sequence are chosen, and how they are read back. */
 export class TokenChoice {
   readonly #runtime: ModelRuntime;
@@ -19,6 +23,8 @@ export class TokenChoice {
   readonly #ring: ReadbackRing;
   /** Reads log-probabilities too, once a text asks for them. */
   #logprobRing: ReadbackRing | undefined;
+  /** By how much they read beside the tokens. */
+  readonly #passRings = new Map<number, ReadbackRing>();
   #settings: SamplingSettings = { temperature: 0, seed: [0, 0] };
 
   /** @param token where the GPU puts the token that it chose: (1) u32 */
@@ -54,6 +60,20 @@ export class TokenChoice {
   }
 
   /**
+   * Makes what settings need, so that {@link set} makes nothing. Returns whether something was missing.
+   *
+   * @throws OutOfMemoryError
+   */
+  async prepare(settings: SamplingSettings): Promise<boolean> {
+    const before = this.#control.tensors.size;
+    await this.#control.prepareRow(0, settings);
+    if (settings.logprobs !== undefined) {
+      this.#logprobRing ??= await this.#guardedRing(TOKENS_IN_FLIGHT, this.#control.readback);
+    }
+    return this.#control.tensors.size > before;
+  }
+
+  /**
    * Sets how the next tokens are chosen. Returns whether there are tensors now that were not there before.
    *
    * @param history tokens before the next one, which penalties look at
@@ -62,7 +82,7 @@ export class TokenChoice {
     const before = this.#control.tensors.size;
     this.#control.setRow(0, settings, history);
     this.#settings = settings;
-    if (settings.logprobs !== undefined) this.#logprobRing ??= this.ring(TOKENS_IN_FLIGHT);
+    if (settings.logprobs !== undefined) this.#logprobRing ??= this.#ringFor(TOKENS_IN_FLIGHT, this.#control.readback);
     return this.#control.tensors.size > before;
   }
 
@@ -71,10 +91,12 @@ export class TokenChoice {
     this.#control.setMask(0, words);
   }
 
-  /** A ring of its own for so many results, which the caller frees. */
-  ring(slots: number): ReadbackRing {
+  /** The ring for the tokens of one pass, up to {@link PASS_TOKENS}; made when it is first asked for. @throws OutOfMemoryError */
+  async passRing(): Promise<ReadbackRing> {
     const others = this.logprobs === undefined ? [] : this.#control.readback;
-    return new ReadbackRing(this.#runtime.device, [this.#token, ...others], slots);
+    const made = this.#passRings.get(others.length) ?? (await this.#guardedRing(PASS_TOKENS, others));
+    this.#passRings.set(others.length, made);
+    return made;
   }
 
   /** Submits a recording that chooses a token, and reads what it chose. */
@@ -86,7 +108,17 @@ export class TokenChoice {
   dispose(): void {
     this.#ring.dispose();
     this.#logprobRing?.dispose();
+    for (const ring of this.#passRings.values()) ring.dispose();
     this.#control.dispose();
+  }
+
+  #ringFor(slots: number, others: readonly Tensor[]): ReadbackRing {
+    return new ReadbackRing(this.#runtime.device, [this.#token, ...others], slots);
+  }
+
+  async #guardedRing(slots: number, others: readonly Tensor[]): Promise<ReadbackRing> {
+    const make = (): ReadbackRing => this.#ringFor(slots, others);
+    return await guarded(this.#runtime.device, 'Reading tokens back', make, (ring) => ring.dispose());
   }
 
   get #activeRing(): ReadbackRing {
