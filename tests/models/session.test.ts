@@ -1,6 +1,6 @@
 import type { Model, Session } from '@mambalab/models';
 import { loadModel } from '@mambalab/models/node';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { fixturePath } from '../support/fixtures.ts';
 import { openTestDevice } from '../support/gpu.ts';
 import { nmse, Random } from '../support/numbers.ts';
@@ -17,43 +17,52 @@ const write = async (session: Session, maxTokens = 6, part?: readonly number[]):
   return (await text.result).tokens;
 };
 
-// Together they have every kind of mixer: Mamba with experts, Mamba-2, gated delta nets, short convolutions, and attention
-// beside them. A usual run takes two.
+// Together they have every kind of mixer: Mamba with experts, Mamba-2, gated delta nets, short convolutions, attention
+// beside them and alone. A usual run takes two.
 const isLong = process.env['MAMBALAB_LONG'] === '1';
-describe.each(isLong ? ['jamba', 'nemotron_h', 'qwen3_5_text', 'lfm2'] : ['nemotron_h', 'lfm2'])('%s', (name) => {
-  it('goes on with the same tokens when forked, saved, restored and rewound', async () => {
-    const before = device.allocatedBytes;
-    const model = await open(name);
-    const prompt = [...new Random(4).integers(7, model.spec.vocabSize)];
-    const alone = (await model.generate(prompt, { ...GREEDY, maxTokens: 12 }).result).tokens;
-    const session = model.session();
-    await session.append(prompt.slice(0, 5));
-    expect(session.length).toBe(5);
-    const first = await write(session, 6, prompt.slice(5));
-    expect(first).toEqual(alone.slice(0, 6));
-    expect(session.length).toBe(13);
-    const saved = await session.save();
-    const fork = session.fork();
-    // Neither sees what the other does.
-    expect(await write(fork, 3, [1, 2])).toHaveLength(3);
-    expect(await write(session)).toEqual(alone.slice(6));
-    const restored = await model.restore(saved);
-    expect([restored.length, restored.tokens]).toEqual([13, [...prompt, ...first]]);
-    expect(await write(restored)).toEqual(alone.slice(6));
-    expect(await write(restored, 4, [9])).toEqual(await write(session, 4, [9]));
-    // Back into the first text, and to its end again.
-    await session.rewind(10);
-    expect(session.tokens).toEqual([...prompt, ...alone.slice(0, 3)]);
-    expect(await write(session, 9)).toEqual(alone.slice(3));
-    const logits = await model.logits([5, 6], { session: restored });
-    expect(nmse(logits, await model.logits(restored.tokens))).toBeLessThan(1e-9);
-    expect(session.bytes).toBeGreaterThan(0);
-    for (const each of [session, fork, restored]) each.dispose();
-    model.dispose();
-    await device.idle();
-    expect(device.allocatedBytes).toBe(before);
-  });
-});
+describe.each(isLong ? ['jamba', 'nemotron_h', 'qwen3_5_text', 'lfm2', 'llama'] : ['nemotron_h', 'lfm2'])(
+  '%s',
+  (name) => {
+    it('goes on with the same tokens when forked, saved, restored and rewound', async () => {
+      const before = device.allocatedBytes;
+      const model = await open(name);
+      const prompt = [...new Random(4).integers(7, model.spec.vocabSize)];
+      const alone = (await model.generate(prompt, { ...GREEDY, maxTokens: 12 }).result).tokens;
+      const session = model.session();
+      await session.append(prompt.slice(0, 5));
+      expect(session.length).toBe(5);
+      const first = await write(session, 6, prompt.slice(5));
+      expect(first).toEqual(alone.slice(0, 6));
+      expect(session.length).toBe(13);
+      const saved = await session.save();
+      for (const dtype of isLong ? (['f16', 'q8'] as const) : []) {
+        using smaller = await model.restore(await session.save({ dtype }));
+        const expected = await model.logits([...session.tokens, 3]);
+        const found = await model.logits([3], { session: smaller });
+        expect(nmse(found, expected)).toBeLessThan(dtype === 'f16' ? 1e-4 : 3e-2);
+      }
+      const fork = session.fork();
+      // Neither sees what the other does.
+      expect(await write(fork, 3, [1, 2])).toHaveLength(3);
+      expect(await write(session)).toEqual(alone.slice(6));
+      const restored = await model.restore(saved);
+      expect([restored.length, restored.tokens]).toEqual([13, [...prompt, ...first]]);
+      expect(await write(restored)).toEqual(alone.slice(6));
+      expect(await write(restored, 4, [9])).toEqual(await write(session, 4, [9]));
+      // Back into the first text, and to its end again.
+      await session.rewind(10);
+      expect(session.tokens).toEqual([...prompt, ...alone.slice(0, 3)]);
+      expect(await write(session, 9)).toEqual(alone.slice(3));
+      const logits = await model.logits([5, 6], { session: restored });
+      expect(nmse(logits, await model.logits(restored.tokens))).toBeLessThan(1e-9);
+      expect(session.bytes).toBeGreaterThan(0);
+      for (const each of [session, fork, restored]) each.dispose();
+      model.dispose();
+      await device.idle();
+      expect(device.allocatedBytes).toBe(before);
+    });
+  },
+);
 
 describe('a session', async () => {
   const model = await open('nemotron_h');
@@ -190,16 +199,55 @@ describe('a session', async () => {
   });
 });
 
-it('goes back where a ring of pages was written over', async () => {
+describe('a long prompt', async () => {
   // Rings of four pages of 256 tokens.
-  using windowed = await open('variants/mistral', 2 ** 18);
-  using session = windowed.session({ prefixCache: false });
-  const tokens = [...new Random(7).integers(1600, 32)];
-  await session.append(tokens);
-  expect(session.checkpoints).toEqual([513, 1025, 1537]);
-  await session.rewind(700);
-  const logits = await windowed.logits([3], { session });
-  // From the checkpoint after the first chunk.
-  expect(session.prefilledTokens).toBe(1599 + 701 - 512);
-  expect(nmse(logits, await windowed.logits([...tokens.slice(0, 700), 3]))).toBeLessThan(1e-7);
+  const model = await open('variants/mistral', 2 ** 18);
+  afterAll(() => model.dispose());
+
+  it('can be gone back into where a ring of pages was written over', async () => {
+    using session = model.session({ prefixCache: false });
+    const tokens = [...new Random(7).integers(1600, 32)];
+    await session.append(tokens);
+    expect(session.checkpoints).toEqual([513, 1025, 1537]);
+    await session.rewind(700);
+    const logits = await model.logits([3], { session });
+    // From the checkpoint after the first chunk.
+    expect(session.prefilledTokens).toBe(1599 + 701 - 512);
+    expect(nmse(logits, await model.logits([...tokens.slice(0, 700), 3]))).toBeLessThan(1e-7);
+  });
+
+  it('ends within a chunk of an abort, and the session is where it was', async () => {
+    using session = model.session({ prefixCache: false });
+    const tokens = [...new Random(5).integers(2000, 32)];
+    await session.append(tokens.slice(0, 20));
+    const bytes = session.bytes;
+    const abort = new AbortController();
+    const reason = new Error('enough');
+    let chunks = 0;
+    const { write: plainWrite } = device;
+    const spy = vi.spyOn(device, 'write').mockImplementation((tensor, data, at) => {
+      if (tensor.label === 'sequence/tokens') {
+        chunks += 1;
+        // While the second chunk is submitted.
+        if (chunks === 2) abort.abort(reason);
+      }
+      plainWrite.call(device, tensor, data, at);
+    });
+    try {
+      await expect(session.append(tokens.slice(20), { signal: abort.signal })).rejects.toBe(reason);
+    } finally {
+      spy.mockRestore();
+    }
+    expect([chunks, session.tokens]).toEqual([2, tokens.slice(0, 20)]);
+    const logits = await model.logits([3], { session });
+    expect(nmse(logits, await model.logits([...tokens.slice(0, 20), 3]))).toBeLessThan(1e-9);
+    // Room for the prompt stays with the session until it is disposed of.
+    expect(session.bytes).toBeGreaterThan(bytes);
+    session.dispose();
+    await model.logits([3]);
+    await device.idle();
+    const before = device.allocatedBytes;
+    await expect(model.logits(tokens, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    expect(device.allocatedBytes).toBe(before);
+  });
 });

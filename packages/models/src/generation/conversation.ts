@@ -67,8 +67,8 @@ export function editFor(
   return { keep, tokens: all.slice(keep), conversation: written, shared };
 }
 
-/** Tokens of the system message alone, which other conversations may begin with as well. */
-function sharedBeginning(
+/** Tokens of the system message alone, which other conversations may begin with as well; 0 where there is none. */
+export function sharedBeginning(
   writer: PromptWriter,
   messages: readonly ChatMessage[],
   all: readonly number[],

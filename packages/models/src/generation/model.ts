@@ -8,7 +8,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import type { TokenConstraint } from './constraint.ts';
 import { checkResponseFormat } from './constraint.ts';
 import type { PromptPart } from './conversation.ts';
-import { isMessages } from './conversation.ts';
+import { isMessages, sharedBeginning } from './conversation.ts';
 import { Generation } from './generation.ts';
 import type { GrammarEngineSource } from './grammar_constraint.ts';
 import { GrammarConstraints } from './grammar_constraint.ts';
@@ -26,7 +26,7 @@ import { checkEmbedOptions, embedTokens, scoreTokens } from './score.ts';
 import type { Sequence } from './sequence.ts';
 import { SequencePool } from './sequence_pool.ts';
 import type { SessionHost, SessionOptions } from './session.ts';
-import { Session } from './session.ts';
+import { checkSessionOptions, Session } from './session.ts';
 import { readSession } from './session_bytes.ts';
 import { uploadState } from './session_state.ts';
 import type { Drafter } from './speculative.ts';
@@ -170,7 +170,10 @@ export class Model {
     return new Generation({
       ...this.#setupFor(options),
       plan: () => this.#planFor(this.#text.prompt(prompt, options.tools), options, isMessages(prompt)),
-      acquire: async (plan) => this.#schedule(await this.#sequences.acquire(plan.prompt.length), false),
+      acquire: async (plan) => {
+        const shared = isMessages(prompt) ? sharedBeginning(this.#text, prompt, plan.prompt, options.tools) : 0;
+        return this.#schedule(await this.#begin(plan, shared), false);
+      },
     });
   }
 
@@ -188,6 +191,7 @@ export class Model {
    */
   async restore(bytes: Uint8Array, options: SessionOptions = {}): Promise<Session> {
     this.#refuseDisposed();
+    checkSessionOptions(options);
     const saved = readSession(bytes);
     if (saved.fingerprint !== (await this.runtime.fingerprint())) {
       throw new IntegrityError(
@@ -328,6 +332,34 @@ export class Model {
   [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();
+  }
+
+  /**
+   * A sequence for a text that nothing is remembered of, but for the beginning that it shares with others. Where that
+   * ends does not depend on what is kept: so a text does not, either.
+   */
+  async #begin({ prompt, history, signal }: GenerationPlan, shared: number): Promise<LentSequence> {
+    const lent = await this.#sequences.acquire(prompt.length);
+    if (shared === 0 || shared >= prompt.length || this.#prefixes.maximumBytes === 0) return lent;
+    try {
+      const { sequence } = lent;
+      const beginning = prompt.slice(0, shared);
+      const cachedTokens = await this.#prefixes.adopt(beginning, sequence);
+      if (cachedTokens < shared) {
+        if (cachedTokens > 0) sequence.reset();
+        await sequence.advance(beginning, signal);
+        await this.#prefixes.keep(beginning, sequence, this.runtime.device);
+      }
+      return {
+        ...lent,
+        prompt: prompt.slice(shared),
+        history: [...history, ...beginning],
+        cachedTokens: cachedTokens < shared ? 0 : shared,
+      };
+    } catch (error) {
+      lent.release();
+      throw error;
+    }
   }
 
   /** Lets the steps of a sequence run together with those of others, until it is released. */

@@ -1,4 +1,5 @@
 import type { Device } from '@mambalab/kernels';
+import { OutOfMemoryError } from '@mambalab/kernels';
 import type { Sequence } from './sequence.ts';
 import type { Snapshot } from './snapshot.ts';
 import { guardedSnapshot } from './snapshot.ts';
@@ -16,6 +17,8 @@ export class PrefixCache {
   readonly maximumBytes: number;
   /** The most recently used last. */
   readonly #entries: Entry[] = [];
+  /** How often it was cleared. */
+  #clearings = 0;
 
   constructor(maximumBytes: number) {
     this.maximumBytes = maximumBytes;
@@ -41,21 +44,49 @@ export class PrefixCache {
   }
 
   /**
-   * Keeps what a sequence remembers, which are `tokens`. What is larger than the cache is not kept.
+   * Lets an empty sequence begin with the longest entry that `tokens` begin with. Returns of how many tokens.
    *
    * @throws OutOfMemoryError
    */
+  async adopt(tokens: readonly number[], sequence: Sequence): Promise<number> {
+    const found = this.find(tokens);
+    if (found === undefined) return 0;
+    await sequence.reserve(Math.max(found.capacity, found.length));
+    // It may be gone meanwhile.
+    if (!this.#entries.some(({ snapshot }) => snapshot === found)) return 0;
+    sequence.restore(found);
+    return found.length;
+  }
+
+  /** Keeps what a sequence remembers, which are `tokens`. What is larger than the cache, or the memory, is not kept. */
   async keep(tokens: readonly number[], sequence: Sequence, device: Device): Promise<void> {
-    if (tokens.length === 0 || this.find(tokens)?.length === tokens.length) return;
+    if (tokens.length === 0 || this.#has(tokens)) return;
     const needed = sequence.snapshotBytes('all');
     if (needed > this.maximumBytes) return;
-    while (this.bytes + needed > this.maximumBytes) this.#entries.shift()?.snapshot.store?.dispose();
-    const snapshot = await guardedSnapshot(device, 'Keeping the beginning of a session', sequence);
-    this.#entries.push({ tokens: [...tokens], snapshot });
+    this.#shrink(this.maximumBytes - needed);
+    const clearings = this.#clearings;
+    try {
+      const snapshot = await guardedSnapshot(device, 'Keeping the beginning of a text', sequence);
+      // Others may have kept the same, or cleared everything, in the meantime.
+      if (this.#has(tokens) || clearings !== this.#clearings) snapshot.store?.dispose();
+      else this.#entries.push({ tokens: [...tokens], snapshot });
+    } catch (error) {
+      // Whoever comes next processes it again.
+      if (!(error instanceof OutOfMemoryError)) throw error;
+    }
+    this.#shrink(this.maximumBytes);
   }
 
   clear(): void {
-    for (const { snapshot } of this.#entries) snapshot.store?.dispose();
-    this.#entries.length = 0;
+    this.#clearings += 1;
+    this.#shrink(-1);
+  }
+
+  #has(tokens: readonly number[]): boolean {
+    return this.find(tokens)?.length === tokens.length;
+  }
+
+  #shrink(bytes: number): void {
+    while (this.#entries.length > 0 && this.bytes > bytes) this.#entries.shift()?.snapshot.store?.dispose();
   }
 }

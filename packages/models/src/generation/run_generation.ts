@@ -18,6 +18,8 @@ export interface LentSequence {
   /** What the sequence holds already, and what is left to process, where that is not nothing and the prompt. */
   readonly history?: readonly number[];
   readonly prompt?: readonly number[];
+  /** Tokens of the prompt that need not be processed, since the model remembered them. */
+  readonly cachedTokens?: number;
   /** Called when the first token is there. */
   onPrompt?(): void;
   /** Called with every token, before it is handed out. */
@@ -43,6 +45,7 @@ export interface GenerationSetup {
 /** What a generation has written so far, and when. */
 export class Progress implements GenerationEvents {
   promptTokens = 0;
+  cachedTokens = 0;
   toolCalls: ToolCallParser | undefined;
   readonly #tokens: number[] = [];
   readonly #logprobs: number[] = [];
@@ -76,7 +79,7 @@ export class Progress implements GenerationEvents {
   }
 
   result(finishReason: GenerationResult['finishReason']): GenerationResult {
-    const { promptTokens } = this;
+    const { promptTokens, cachedTokens } = this;
     const tokens = [...this.#tokens];
     const prefillMs = this.#firstToken - this.#started;
     const decodeMs = tokens.length === 0 ? 0 : performance.now() - this.#firstToken;
@@ -87,12 +90,12 @@ export class Progress implements GenerationEvents {
       finishReason,
       ...(this.toolCalls && { toolCalls: this.toolCalls.calls }),
       ...(this.#logprobs.length > 0 && { logprobs: [...this.#logprobs] }),
-      usage: { promptTokens, completionTokens: tokens.length },
+      usage: { promptTokens, completionTokens: tokens.length, ...(cachedTokens > 0 && { cachedTokens }) },
       timings: {
         timeToFirstTokenMs: prefillMs,
         prefillMs,
         decodeMs,
-        prefillTokensPerSecond: prefillMs > 0 ? (promptTokens / prefillMs) * 1000 : 0,
+        prefillTokensPerSecond: prefillMs > 0 ? ((promptTokens - cachedTokens) / prefillMs) * 1000 : 0,
         decodeTokensPerSecond: decodeMs > 0 ? ((tokens.length - 1) / decodeMs) * 1000 : 0,
         ...(drafted && { draftedTokens: drafted.drafted, acceptedTokens: drafted.accepted }),
       },
@@ -116,6 +119,7 @@ export async function* runGeneration(
   let lent: LentSequence | undefined;
   try {
     lent = await setup.acquire(plan);
+    progress.cachedTokens = lent.cachedTokens ?? 0;
     drafter = await setup.draft(plan);
     const { sequence, prompt = plan.prompt, history = plan.history } = lent;
     const source = streamOf(sequence, { ...plan, prompt, history }, constraint, drafter, eventsOf(progress, lent));

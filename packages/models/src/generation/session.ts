@@ -72,10 +72,7 @@ export class Session {
   #disposed = false;
 
   constructor(host: SessionHost, options: SessionOptions = {}, start: SessionStart = EMPTY) {
-    const { checkpointBytes = 0 } = options;
-    if (!(checkpointBytes >= 0)) {
-      throw new ArgumentError(`'checkpointBytes' is ${checkpointBytes}.`, 'Give a number of bytes, or leave it out.');
-    }
+    checkSessionOptions(options);
     this.#host = host;
     this.#options = options;
     this.#tokens = [...start.tokens];
@@ -295,7 +292,7 @@ export class Session {
     return await this.#exclusively(async () => {
       const undo = this.#undo(edit);
       try {
-        return await body(await this.#turn(edit, signal));
+        return await body((await this.#turn(edit, signal)).sequence);
       } catch (error) {
         undo();
         throw error;
@@ -314,8 +311,14 @@ export class Session {
     };
   }
 
-  /** Begins a turn: a checkpoint where the text ended, and then the tokens of the edit. */
-  async #turn(edit: Edit, signal: AbortSignal | undefined): Promise<Sequence> {
+  /**
+   * Begins a turn: a checkpoint where the text ended, and then the tokens of the edit. Returns how many of them need not
+   * be processed, too.
+   */
+  async #turn(
+    edit: Edit,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly sequence: Sequence; readonly cachedTokens: number }> {
     signal?.throwIfAborted();
     const sequence = await this.#open();
     sequence.checkTokens(edit.tokens);
@@ -323,7 +326,8 @@ export class Session {
     this.#conversations = [...this.#conversations];
     if (edit.keep < this.#tokens.length) this.#cut(edit.keep);
     const border = this.#tokens.length - 1;
-    if (sequence.length === 0) await this.#state.adoptPrefix([...this.#tokens, ...edit.tokens]);
+    const isEmpty = sequence.length === 0;
+    const cachedTokens = isEmpty ? await this.#state.adoptPrefix([...this.#tokens, ...edit.tokens]) : 0;
     if (border > 0 && (edit.tokens.length > 0 || sequence.length === border)) {
       await this.#state.checkpointAt(this.#tokens, border, 'turn', signal);
     }
@@ -339,7 +343,7 @@ export class Session {
       await this.#state.advance(this.#tokens, edit.shared, signal);
       await this.#state.keepPrefix(this.#tokens);
     }
-    return sequence;
+    return { sequence, cachedTokens: Math.min(cachedTokens, edit.tokens.length) };
   }
 
   async #begin(
@@ -364,12 +368,13 @@ export class Session {
       this.#state.rollBack(this.#tokens.length - 1);
     };
     try {
-      const sequence = await this.#turn(edit, signal);
+      const { sequence, cachedTokens } = await this.#turn(edit, signal);
       const prompt = this.#tokens.slice(sequence.length);
       this.#state.count(prompt.length);
       return this.#host.schedule({
         sequence,
         prompt,
+        cachedTokens,
         history: this.#tokens.slice(0, sequence.length),
         onPrompt: () => {
           isWriting = true;
@@ -429,4 +434,10 @@ export class Session {
   #refuseDisposed(): void {
     if (this.#disposed) throw new ArgumentError('The session, or its model, is disposed.', 'Make another one.');
   }
+}
+
+/** @throws ArgumentError for an option that is none */
+export function checkSessionOptions({ checkpointBytes = 0 }: SessionOptions): void {
+  if (checkpointBytes >= 0) return;
+  throw new ArgumentError(`'checkpointBytes' is ${checkpointBytes}.`, 'Give a number of bytes, or leave it out.');
 }

@@ -70,10 +70,12 @@ export class SessionState {
     if (this.#sequence !== undefined) return this.#sequence;
     const { runtime } = this.#host;
     const start = await this.#start;
-    const sequence = await Sequence.create(runtime, Math.max(1, Math.min(length, runtime.contextLength)));
+    const room = Math.max(1, Math.min(length, runtime.contextLength), start?.capacity ?? 0, start?.length ?? 0);
+    const sequence = await Sequence.create(runtime, room);
     try {
-      if (start !== undefined) await sequence.adopt(start);
+      // Whoever disposes of the session frees what it would begin with.
       refuse();
+      if (start !== undefined) sequence.restore(start);
     } catch (error) {
       sequence.dispose();
       throw error;
@@ -131,11 +133,10 @@ export class SessionState {
     if (this.#sequence?.length === length) this.take(kind);
   }
 
-  /** Begins with what others processed, where a text begins in the same way. */
-  async adoptPrefix(tokens: readonly number[]): Promise<void> {
-    if (!this.#sharesPrefixes) return;
-    const found = this.#host.prefixes.find(tokens.slice(0, -1));
-    if (found !== undefined) await this.#sequence?.adopt(found);
+  /** Begins with what others processed, where a text begins in the same way. Returns of how many tokens. */
+  async adoptPrefix(tokens: readonly number[]): Promise<number> {
+    if (!this.#sharesPrefixes || this.#sequence === undefined) return 0;
+    return await this.#host.prefixes.adopt(tokens.slice(0, -1), this.#sequence);
   }
 
   /** Keeps the state of now for others, whose texts begin as this one. */
