@@ -129,6 +129,47 @@ export interface DecodeResult {
   readonly bandwidthPercent: number;
 }
 
+/** Texts that were generated at the same time, after their prompts. */
+export interface BatchResult {
+  /** Texts. */
+  readonly batch: number;
+  /** Texts that the model decoded in one step: fewer where it has no memory, or no room, for all. */
+  readonly together: number;
+  /** Tokens of each prompt. */
+  readonly context: number;
+  /** Tokens of each text that were timed. */
+  readonly steps: number;
+  /** One token of every text. */
+  readonly millisecondsPerStep: Summary;
+  /** Of all texts. */
+  readonly tokensPerSecond: number;
+  /** Of each text. */
+  readonly tokensPerSecondEach: number;
+  /** Bytes of the recurrent states of all texts. */
+  readonly stateBytes: number;
+  /** Bytes of the KV caches of all texts, as allocated. */
+  readonly cacheBytes: number;
+}
+
+/** A text by guesses against the same one without. */
+export interface DraftResult {
+  /** What guessed. */
+  readonly draft: string;
+  readonly context: number;
+  /** Tokens of the text. */
+  readonly steps: number;
+  readonly drafted: number;
+  readonly accepted: number;
+  /** accepted / drafted; 0 where nothing was guessed. */
+  readonly acceptance: number;
+  readonly millisecondsPerToken: Summary;
+  readonly plainMillisecondsPerToken: Summary;
+  readonly tokensPerSecond: number;
+  readonly plainTokensPerSecond: number;
+  /** How many times as fast as without. */
+  readonly speedup: number;
+}
+
 export interface ModelResult {
   readonly name: string;
   readonly dispatchesPerToken: number;
@@ -136,6 +177,10 @@ export interface ModelResult {
   readonly memory: ModelMemory;
   readonly prefill: readonly PrefillResult[];
   readonly decode: readonly DecodeResult[];
+  /** Where sizes of batches were asked for. */
+  readonly batches?: readonly BatchResult[];
+  /** Where a draft was given. */
+  readonly draft?: DraftResult;
 }
 
 /** What `mambalab-bench models --json` writes. */

@@ -1,4 +1,7 @@
 #!/usr/bin/env node
 import { main } from './program.ts';
 
-await main(async () => (await import('../harness/open_model.ts')).openModel);
+await main({
+  openModel: async () => (await import('../harness/open_model.ts')).openModel,
+  checkLeaks: async () => (await import('../harness/leaks.ts')).checkLeaks,
+});

@@ -2,10 +2,11 @@ import { requestDevice } from '@mambalab/kernels/node';
 import { environmentLines, formatBytes, formatNumber, formatPercent } from '../format.ts';
 import { measureCeilings } from '../harness/ceilings.ts';
 import { describeEnvironment } from '../harness/environment.ts';
+import { Heater } from '../harness/heater.ts';
 import type { ModelBenchOptions, ModelChoice, OpenModel } from '../harness/model_bench.ts';
 import { FULL_MODEL_BENCH, measureModel, QUICK_MODEL_BENCH, requiredCapacity } from '../harness/model_bench.ts';
 import { timeOptions } from '../harness/time_options.ts';
-import type { ModelReport, ModelResult } from '../results.ts';
+import type { BatchResult, DraftResult, ModelReport, ModelResult } from '../results.ts';
 import { describeNode } from './environment.ts';
 import { timeRequest, UsageError, writeReport } from './kernels_command.ts';
 import type { ModelsOptions } from './options.ts';
@@ -24,7 +25,11 @@ const COLUMNS: readonly Column[] = [
   number('weights', 9),
   number('state', 9),
   number('cache', 9),
+  number('spread', 7),
 ];
+
+/** How long the GPU is kept busy before each sample. */
+const WARM_UP = { full: 1000, quick: 200 };
 
 /** `mambalab-bench models`: opens each model, measures it, prints and writes. */
 export async function benchModels(
@@ -42,19 +47,27 @@ export async function benchModels(
     ...base,
     prompts: options.prompts ?? base.prompts,
     steps: options.steps ?? base.steps,
+    batches: options.batch,
+    draft: options.draft,
   };
   const device = await requestDevice({ toggles: options.toggles });
+  const heater = await Heater.create(device);
+  const warmUp = (): Promise<void> =>
+    heater?.burst(options.quick === true ? WARM_UP.quick : WARM_UP.full) ?? Promise.resolve();
   try {
     const environment = describeEnvironment(device, describeNode(options.toggles));
     const ceilings = await measureCeilings(device, timeOptions(device.capabilities, timeRequest(options)));
     console.log(`${environmentLines(environment, ceilings).join('\n')}\n\n${formatHeader(COLUMNS)}`);
     const models: ModelResult[] = [];
     for (const choice of choices) {
-      const dtype = options.dtype === undefined ? {} : { dtype: options.dtype };
-      const model = await openModel(device, choice, { ...dtype, capacity: requiredCapacity(settings) });
+      const { dtype, draft } = options;
+      const capacity = requiredCapacity(settings);
+      const model = await openModel(device, choice, { ...(dtype !== undefined && { dtype }), draft, capacity });
       try {
-        const result = await measureModel(model, ceilings, settings);
+        const result = await measureModel(model, ceilings, { ...settings, warmUp });
         for (const line of modelLines(result)) console.log(line);
+        for (const batch of result.batches ?? []) console.log(batchLine(batch));
+        if (result.draft !== undefined) console.log(draftLine(result.draft));
         models.push(result);
       } finally {
         model.dispose();
@@ -63,8 +76,26 @@ export async function benchModels(
     const report: ModelReport = { schema: 'mambalab-bench/models', version: 1, environment, ceilings, models };
     writeReport(options.json, report);
   } finally {
+    heater?.dispose();
     device.dispose();
   }
+}
+
+function batchLine(run: BatchResult): string {
+  const shared = run.together < run.batch ? ` (${run.together} of them together)` : '';
+  return (
+    `  ${run.batch} at a time${shared}: ${formatNumber(run.tokensPerSecond)} tok/s, ` +
+    `${formatNumber(run.tokensPerSecondEach)} each (spread ${formatPercent(100 * run.millisecondsPerStep.spread)}); ` +
+    `state ${formatBytes(run.stateBytes)}, cache ${formatBytes(run.cacheBytes)}`
+  );
+}
+
+function draftLine(run: DraftResult): string {
+  return (
+    `  draft ${run.draft}: ${run.accepted} of ${run.drafted} accepted (${formatPercent(100 * run.acceptance)}); ` +
+    `${formatNumber(run.tokensPerSecond)} tok/s, without ${formatNumber(run.plainTokensPerSecond)}: ` +
+    `${formatNumber(run.speedup)} times as fast`
+  );
 }
 
 function modelLines({ name, dispatchesPerToken, memory, prefill, decode }: ModelResult): string[] {
@@ -80,6 +111,7 @@ function modelLines({ name, dispatchesPerToken, memory, prefill, decode }: Model
       formatBytes(memory.weights),
       formatBytes(memory.state),
       formatBytes(memory.cache),
+      formatPercent(100 * run.millisecondsPerToken.spread),
     ]),
   );
 }

@@ -25,6 +25,13 @@ export interface ModelsOptions extends CommonOptions {
   readonly dtype?: string;
   readonly prompts?: readonly number[];
   readonly steps?: number;
+  readonly batch?: readonly number[];
+  readonly draft?: string;
+}
+
+export interface LeaksOptions extends CommonOptions {
+  readonly generations: number;
+  readonly sessions: number;
 }
 
 const positive = (text: string): number => {
@@ -79,5 +86,15 @@ export const promptsOption = (): Option =>
   new Option('--prompts <tokens>', 'lengths of prompts, such as 128,2048').argParser((text: string) =>
     text.split(',').map(integer),
   );
+export const batchOption = (): Option =>
+  new Option('--batch <sizes>', 'also decode so many texts at the same time, such as 1,4,16,64').argParser(
+    (text: string) => text.split(',').map(integer),
+  );
+export const draftOption = (): Option =>
+  new Option('--draft <source>', 'also decode with guesses: by a model, a preset, or `lookup` in the text so far');
+export const generationsOption = (): Option =>
+  new Option('--generations <number>', 'texts to generate').argParser(integer).default(10_000);
+export const sessionsOption = (): Option =>
+  new Option('--sessions <number>', 'sessions to use').argParser(integer).default(1000);
 export const stepsOption = (): Option =>
   new Option('--steps <tokens>', 'tokens decoded in each sample').argParser(integer);

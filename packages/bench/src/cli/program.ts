@@ -1,14 +1,19 @@
 import { MambalabError } from '@mambalab/kernels';
 import { Command } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
+import type { checkLeaks } from '../harness/leaks.ts';
 import type { OpenModel } from '../harness/model_bench.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
+import { benchLeaks } from './leaks_command.ts';
 import { benchModels } from './models_command.ts';
-import type { KernelsOptions, ModelsOptions } from './options.ts';
+import type { KernelsOptions, LeaksOptions, ModelsOptions } from './options.ts';
 import {
   allOption,
+  batchOption,
+  draftOption,
   dtypeOption,
   forceOption,
+  generationsOption,
   jsonOption,
   memoryOption,
   presetOption,
@@ -16,18 +21,21 @@ import {
   quickOption,
   repeatsOption,
   seedOption,
+  sessionsOption,
   simdOption,
   stepsOption,
   timeOption,
   togglesOption,
 } from './options.ts';
 
-/**
- * The command line of `mambalab-bench`.
- *
- * @param loadOpenModel loads what opens models; called by the command `models` only, so that the others start without it
- */
-export function buildProgram(loadOpenModel: () => Promise<OpenModel>): Command {
+/** Loads what needs the models package: called by the commands that do, so that the others start without it. */
+export interface LateParts {
+  readonly openModel: () => Promise<OpenModel>;
+  readonly checkLeaks: () => Promise<typeof checkLeaks>;
+}
+
+/** The command line of `mambalab-bench`. */
+export function buildProgram(load: LateParts): Command {
   const program = new Command('mambalab-bench')
     .description('Measures kernels and models of mambalab on this device.')
     .version(manifest.version);
@@ -56,21 +64,34 @@ export function buildProgram(loadOpenModel: () => Promise<OpenModel>): Command {
     .addOption(dtypeOption())
     .addOption(promptsOption())
     .addOption(stepsOption())
+    .addOption(batchOption())
+    .addOption(draftOption())
     .addOption(jsonOption())
     .addOption(quickOption())
     .addOption(togglesOption())
     .addOption(memoryOption())
     .addOption(seedOption())
     .action(async (sources: readonly string[], options: ModelsOptions) => {
-      await benchModels(sources, options, await loadOpenModel());
+      await benchModels(sources, options, await load.openModel());
+    });
+  program
+    .command('leaks')
+    .description('use a tiny model in every way, over and over, and count what it holds on the GPU before and after')
+    .addOption(generationsOption())
+    .addOption(sessionsOption())
+    .addOption(jsonOption())
+    .addOption(quickOption())
+    .addOption(togglesOption())
+    .action(async (options: LeaksOptions) => {
+      if (!(await benchLeaks(options, await load.checkLeaks()))) process.exitCode = 1;
     });
   return program;
 }
 
 /** Runs the command line and ends the process: Dawn would keep it alive. */
-export async function main(loadOpenModel: () => Promise<OpenModel>): Promise<void> {
+export async function main(load: LateParts): Promise<void> {
   try {
-    await buildProgram(loadOpenModel).parseAsync();
+    await buildProgram(load).parseAsync();
   } catch (error) {
     console.error(error instanceof UsageError || error instanceof MambalabError ? error.message : error);
     process.exitCode = 2;

@@ -46,9 +46,9 @@ export class Heater {
   }
 
   /** Keeps the GPU busy until its clocks are up. */
-  async burst(): Promise<void> {
+  async burst(milliseconds: number = BURST_MILLISECONDS): Promise<void> {
     const passes = Array.from({ length: 10 }, () => (pass: GPUComputePassEncoder) => this.encode(pass));
-    for (const started = performance.now(); performance.now() - started < BURST_MILLISECONDS;) {
+    for (const started = performance.now(); performance.now() - started < milliseconds;) {
       await timePasses(this.#device, passes);
     }
   }
