@@ -36,6 +36,20 @@ describe('stories260k over HTTP', () => {
     expect(stories.prompt + pieces.join('')).toBe(stories.text);
   });
 
+  it('holds a text to its format', async () => {
+    using model = await loadModel(STORIES, { device });
+    const schema = { type: 'object', properties: { ok: { type: 'boolean' } }, required: ['ok'] };
+    const options = { maxTokens: 60, temperature: 1, seed: 1 } as const;
+    const json = model.generate(stories.prompt, { ...options, responseFormat: { type: 'json_schema', schema } });
+    const { text, finishReason } = await json.result;
+    expect([typeof (JSON.parse(text) as { ok: unknown }).ok, finishReason]).toEqual(['boolean', 'stop']);
+    const regex = model.generate(stories.prompt, {
+      ...options,
+      responseFormat: { type: 'regex', pattern: '[0-9]{3}' },
+    });
+    expect((await regex.result).text).toMatch(/^[0-9]{3}$/);
+  });
+
   it('rejects with the reason of an abort, and goes on afterwards', async () => {
     using model = await loadModel(STORIES, { device });
     const abort = new AbortController();
