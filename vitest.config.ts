@@ -13,7 +13,14 @@ const alias = [
 ];
 
 // Tests that take too long for every day: MAMBALAB_LONG=1 npx vitest run --project long
-const long = { name: 'long', include: ['tests/long/**/*.test.ts'], testTimeout: 600_000, sequence: { groupOrder: 4 } };
+const long = {
+  name: 'long',
+  include: ['tests/long/**/*.test.ts'],
+  globalSetup: ['tests/support/gpu-environment.ts'],
+  pool: 'forks' as const,
+  testTimeout: 600_000,
+  sequence: { groupOrder: 4 },
+};
 
 const config: ViteUserConfig = {
   cacheDir: '.cache/vite',

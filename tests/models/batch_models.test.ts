@@ -79,15 +79,3 @@ it.runIf(isLong)('writes together what it writes alone where a window left pages
   ];
   expect((await both(model, each)).most).toBe(2);
 });
-
-it('decodes what is guessed or bound to a format beside a batch, and each as alone', async () => {
-  using model = await open('stories260k', 128);
-  const options = { ignoreEos: true, maxTokens: 14 } as const;
-  const each: readonly Call[] = [
-    [[1, 403, 407], options],
-    [[1, 320, 410, 9], { ...options, temperature: 1, seed: 4 }],
-    [[1, 403, 9, 403, 9], { ...options, draft: 'prompt-lookup', draftTokens: 3 }],
-    [[1, 403], { ...options, temperature: 1, seed: 2, responseFormat: { type: 'regex', pattern: '[a-z ]{6}' } }],
-  ];
-  expect((await both(model, each)).most).toBe(2);
-});

@@ -58,6 +58,32 @@ describe('a text of a response format', () => {
   });
 });
 
+it('is written beside a batch of others, and guesses of another, each as alone', async () => {
+  const options = { ignoreEos: true, maxTokens: 14 } as const;
+  const each: readonly (readonly [readonly number[], GenerateOptions])[] = [
+    [[1, 403, 407], options],
+    [[1, 320, 410, 9], { ...options, temperature: 1, seed: 4 }],
+    [[1, 403, 9, 403, 9], { ...options, draft: 'prompt-lookup', draftTokens: 3 }],
+    [[1, 403], { ...options, temperature: 1, seed: 2, responseFormat: { type: 'regex', pattern: '[a-z ]{6}' } }],
+  ];
+  const alone: (readonly number[])[] = [];
+  for (const [prompt, way] of each) alone.push((await model.generate(prompt, way).result).tokens);
+  await model.runtime.decodePlan(512, 2);
+  let most = 0;
+  const together = each.map(async ([prompt, way]) => {
+    const tokens: number[] = [];
+    for await (const { token } of model.generate(prompt, way)) {
+      tokens.push(token);
+      most = Math.max(most, model.scheduler.batched);
+    }
+    return tokens;
+  });
+  const written = await Promise.all(together);
+  // The last piece of a text may bring characters without a token.
+  expect(written.map((tokens, index) => tokens.slice(0, alone[index]?.length))).toEqual(alone);
+  expect(most).toBe(2);
+});
+
 it.each<[string, ResponseFormat]>([
   ['schema', { type: 'json_schema', schema: 3 }],
   ['pattern', { type: 'regex', pattern: '[' }],
