@@ -40,12 +40,18 @@ export async function goldenTensors(name: string): Promise<Map<string, Values>> 
     fileInMemory(name, readFileSync(fixturePath(`models/${name}/model.safetensors`))),
   );
   const tensors = new Map<string, Values>();
-  for (const { name: tensor, shape } of source.tensors.values()) {
+  for (const { name: tensor, shape, dtype } of source.tensors.values()) {
     if (LEFT_OUT[name]?.test(tensor) === true) continue;
-    tensors.set(tensor, { shape, data: new Float32Array((await source.read(tensor)).slice().buffer) });
+    const { buffer } = (await source.read(tensor)).slice();
+    const data = dtype === 'BF16' ? widened(new Uint16Array(buffer)) : new Float32Array(buffer);
+    tensors.set(tensor, { shape, data });
   }
   return tensors;
 }
+
+/** bfloat16 is the upper half of float32. */
+const widened = (halves: Uint16Array): Float32Array<ArrayBuffer> =>
+  new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
 
 export function goldenConfig(name: string): Config {
   const path = fixturePath(`models/${name}/config.json`);

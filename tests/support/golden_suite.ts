@@ -17,10 +17,11 @@ type Errors = Record<string, Partial<Record<Storage, number>>>;
 const readErrors = (): Errors => JSON.parse(readFileSync(FILE, 'utf8')) as Errors;
 
 /**
- * Storages that every run tests beside float32: one of each family, by turns, since compiling their pipelines is what
- * takes the time. MAMBALAB_LONG=1 tests all of each.
+ * Storages that every run tests beside float32: one of every third family, by turns, since compiling their pipelines is
+ * what takes the time. MAMBALAB_LONG=1 tests all of each.
  */
 const TURNS: readonly Storage[] = ['f16', 'q8', 'bf16', 'q4'];
+const FAMILIES_A_TURN = 3;
 
 /**
  * Declares the tests of tiny checkpoints. What storing matrices in less changes may be twice what was measured.
@@ -33,7 +34,8 @@ export function describeGoldens(device: Device, names: readonly string[], exactO
   const measuring = process.env['MAMBALAB_MEASURE'] === '1';
   const all = measuring || process.env['MAMBALAB_LONG'] === '1';
   const storages = names.flatMap((name, index) => {
-    const tested = exactOnly ? [] : all ? STORAGES : TURNS.slice(index % TURNS.length).slice(0, 1);
+    const turn = index / FAMILIES_A_TURN;
+    const tested = exactOnly ? [] : all ? STORAGES : TURNS.filter((_, at) => at === turn % TURNS.length);
     return tested.map((dtype) => ({ name, dtype }));
   });
   afterAll(() => {

@@ -34,8 +34,9 @@ it.each(['mamba', 'falcon_mamba', 'falcon_h1', ...FAMILIES, ...VARIANTS.map((nam
       for (const { spec } of planWeights(parsed, source, 'f32')) {
         let values = 0;
         for await (const { source: tensor, fileBytes } of rowBlocks(spec, 'f32', source)) {
-          values += fileBytes / 4;
-          taken.set(tensor, (taken.get(tensor) ?? 0) + fileBytes / 4);
+          const bytes = source.tensors.get(tensor)?.dtype === 'BF16' ? 2 : 4;
+          values += fileBytes / bytes;
+          taken.set(tensor, (taken.get(tensor) ?? 0) + fileBytes / bytes);
         }
         expect([spec.name, values]).toEqual([spec.name, count(spec.shape)]);
       }
