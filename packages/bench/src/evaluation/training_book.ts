@@ -54,7 +54,7 @@ export class TrainingBooks {
   }
 
   /** The questions that PyTorch was asked, for a seed of 7000 + `entries`: the first `count` of them. */
-  questions(entries: number, count: number, seed = 7000 + entries): Question[] {
+  questions(entries: number, count: number, seed: number = 7000 + entries): Question[] {
     const random = new PythonRandom(seed);
     return Array.from({ length: count }, () => this.#question(random, entries));
   }
