@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { ArgumentError } from '@mambalab/models';
+import { ArgumentError } from '@mambalab/kernels';
 
 /** One line of a JSONL file. */
 export class Document {

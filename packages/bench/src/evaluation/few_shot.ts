@@ -1,4 +1,4 @@
-import { ArgumentError } from '@mambalab/models';
+import { ArgumentError } from '@mambalab/kernels';
 import type { Document } from './documents.ts';
 import { PythonRandom } from './python_random.ts';
 import type { Task } from './tasks.ts';

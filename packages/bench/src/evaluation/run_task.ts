@@ -1,5 +1,5 @@
+import { ArgumentError } from '@mambalab/kernels';
 import type { Tokenizer } from '@mambalab/models';
-import { ArgumentError } from '@mambalab/models';
 import type { Document } from './documents.ts';
 import { readDocuments } from './documents.ts';
 import { PairEncoder, truncateLeft } from './encode_pair.ts';
@@ -37,6 +37,8 @@ export interface TaskResult {
   readonly metrics: readonly Metric[];
   /** Natural logarithms of the probabilities of what was asked about, a list for each document. */
   readonly logprobs: readonly (readonly number[])[];
+  /** Of whole texts, what they count. */
+  readonly texts?: readonly TextScore[];
 }
 
 /** Asks a model about the documents of one file. What is there so far can be had at any time. */
@@ -90,6 +92,7 @@ export class TaskRun {
       truncated: this.#truncated,
       metrics: [...this.#means.metrics(), ...extra],
       logprobs: this.#logprobs,
+      ...(kind === 'text' ? { texts: this.#texts } : {}),
     };
   }
 

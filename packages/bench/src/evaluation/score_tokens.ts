@@ -1,5 +1,5 @@
+import { ArgumentError, ContextLengthError, IntegrityError } from '@mambalab/kernels';
 import type { Model, Session, Tokenizer } from '@mambalab/models';
-import { ArgumentError, ContextLengthError, IntegrityError } from '@mambalab/models';
 
 /** Tokens, and what follows them. */
 export interface ScoreRequest {

@@ -1,5 +1,5 @@
 // Longer than most files, because it is the list of tasks.
-import { ArgumentError } from '@mambalab/models';
+import { ArgumentError } from '@mambalab/kernels';
 import type { Document } from './documents.ts';
 
 /** The right one among continuations of one prompt. */

@@ -1,5 +1,5 @@
+import { UnsupportedModelError } from '@mambalab/kernels';
 import type { Tokenizer } from '@mambalab/models';
-import { UnsupportedModelError } from '@mambalab/models';
 import { PythonRandom } from './python_random.ts';
 import type { Question } from './questions.ts';
 
@@ -77,7 +77,7 @@ export class TrainingBooks {
         this.#colon,
       ],
       answer: asked?.number ?? [],
-      digits: this.#digits,
+      counted: this.#digits,
       depth: target / entries,
     };
   }
