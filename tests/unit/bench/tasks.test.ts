@@ -7,7 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { Document } from '../../../packages/bench/src/evaluation/documents.ts';
 import { PairEncoder, truncateLeft } from '../../../packages/bench/src/evaluation/encode_pair.ts';
 import { pooledMetrics, standardError, textMetrics } from '../../../packages/bench/src/evaluation/metrics.ts';
-import type { TaskModel } from '../../../packages/bench/src/evaluation/run_task.ts';
+import type { ScoringModel } from '../../../packages/bench/src/evaluation/asked_model.ts';
 import { TaskRun } from '../../../packages/bench/src/evaluation/run_task.ts';
 import { taskNamed, TASKS } from '../../../packages/bench/src/evaluation/tasks.ts';
 import { HARNESS_CASES, harnessCase } from '../../support/evaluation.ts';
@@ -30,7 +30,7 @@ function fileOf(name: string, text: string): string {
 }
 
 /** A model that hands out numbers, and keeps what it was asked. */
-function toldModel(logprobs: readonly number[], contextLength = 512): TaskModel & { readonly asked: unknown[] } {
+function toldModel(logprobs: readonly number[], contextLength = 512): ScoringModel & { readonly asked: unknown[] } {
   const asked: unknown[] = [];
   return {
     tokenizer,

@@ -21,17 +21,18 @@ describe('TrainingBooks', () => {
   });
 
   // Hashes of [context, answer, index] of the 256 questions that PyTorch was asked, as Python's json writes them.
-  it.each([
-    [2, '65b8121c5afb80e9'],
-    [16, '1b4987fe17341d6b'],
-    [64, '87e974adaee6e83c'],
-  ])('gives the very questions of %i entries that PyTorch was asked', (entries, expected) => {
-    const hash = createHash('sha256');
-    for (const { context, answer, depth } of books.questions(entries, 256)) {
-      hash.update(JSON.stringify([context, answer, Math.round(depth * entries)]));
-    }
-    expect(hash.digest('hex').slice(0, 16)).toBe(expected);
-  });
+  const { questions } = readFixture<{ questions: Record<string, string> }>('evaluation/recall.json');
+  it.each(Object.entries(questions))(
+    'gives the very questions of %s entries that PyTorch was asked',
+    (size, expected) => {
+      const entries = Number(size);
+      const hash = createHash('sha256');
+      for (const { context, answer, depth } of books.questions(entries, 256)) {
+        hash.update(JSON.stringify([context, answer, Math.round(depth * entries)]));
+      }
+      expect(hash.digest('hex').slice(0, 16)).toBe(expected);
+    },
+  );
 
   it('refuses a tokenizer of another kind', () => {
     const stories = 'models/stories260k/';

@@ -9,7 +9,7 @@ import { perplexity, pooledMetrics, textMetrics } from '../evaluation/metrics.ts
 import type { EvaluationReport } from '../evaluation/results.ts';
 import type { TaskResult } from '../evaluation/run_task.ts';
 import { TaskRun } from '../evaluation/run_task.ts';
-import { TokenScorer } from '../evaluation/score_tokens.ts';
+import { AskedModel } from '../evaluation/asked_model.ts';
 import { taskNamed, TASKS } from '../evaluation/tasks.ts';
 import { environmentLines } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
@@ -61,10 +61,10 @@ export async function benchEval(taskName: string, source: string, options: EvalO
     console.log(`${environmentLines(environment).join('\n')}\n`);
     complete = await untilInterrupted(async (signal) => {
       const model = await loadModel(source, { device, dtype, signal, warmUp: false });
-      const scorer = new TokenScorer(model);
+      const asked = new AskedModel(model);
       try {
         for (const file of files) {
-          const run = new TaskRun(scorer, task, file, {
+          const run = new TaskRun(asked, task, file, {
             fewShot,
             seed,
             ...(examples === undefined ? {} : { examples }),
@@ -77,7 +77,7 @@ export async function benchEval(taskName: string, source: string, options: EvalO
           console.log(resultLine(run.result));
         }
       } finally {
-        scorer.dispose();
+        asked.dispose();
         model.dispose();
       }
     });

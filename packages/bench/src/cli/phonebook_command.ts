@@ -1,6 +1,7 @@
 import { requestDevice } from '@mambalab/kernels/node';
 import type { WeightDtype } from '@mambalab/models';
 import { loadModel } from '@mambalab/models/node';
+import { AskedModel } from '../evaluation/asked_model.ts';
 import { taskNamed } from '../evaluation/tasks.ts';
 import type { RecallCell } from '../evaluation/recall.ts';
 import { defaultSizes, isBookTask, RECALL_TASKS, RecallRun } from '../evaluation/recall.ts';
@@ -67,6 +68,7 @@ export async function benchPhonebook(sources: readonly string[], options: Phoneb
     complete = await untilInterrupted(async (signal) => {
       for (const source of sources) {
         const model = await loadModel(source, { device, dtype, signal, warmUp: false });
+        const asked = new AskedModel(model);
         const cells: RecallCell[] = [];
         models.push({ name: source, dtype, cells });
         try {
@@ -77,8 +79,9 @@ export async function benchPhonebook(sources: readonly string[], options: Phoneb
           };
           const onQuestions = (size: number, asked: number): void =>
             showProgress(`${source}: ${size}, ${asked} of ${questions}`);
-          await new RecallRun(model, settings).run(signal, onCell, onQuestions);
+          await new RecallRun(asked, settings).run(signal, onCell, onQuestions);
         } finally {
+          asked.dispose();
           model.dispose();
         }
       }

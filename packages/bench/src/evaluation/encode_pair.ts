@@ -1,5 +1,5 @@
 import type { Tokenizer } from '@mambalab/models';
-import type { ScoreRequest } from './score_tokens.ts';
+import type { ScoreRequest } from './asked_model.ts';
 
 /** What Python's `str.rstrip` removes. */
 // oxlint-disable-next-line no-control-regex

@@ -1,10 +1,9 @@
 import { ContextLengthError } from '@mambalab/kernels';
-import type { Model } from '@mambalab/models';
 import { TEXT_TASKS, shareFound, textQuestions } from './long_texts.ts';
 import { mean, standardError } from './metrics.ts';
 import { phoneBookQuestions } from './phone_books.ts';
 import type { Question } from './questions.ts';
-import { TokenScorer } from './score_tokens.ts';
+import type { ScoringModel } from './asked_model.ts';
 import { TrainingBooks } from './training_book.ts';
 
 export const BOOK_TASKS = ['standard', 'reversed', 'training'] as const;
@@ -47,13 +46,18 @@ export function isBookTask(task: string): boolean {
   return (BOOK_TASKS as readonly string[]).includes(task);
 }
 
+/** What these tasks need of a model. */
+export interface WritingModel extends ScoringModel {
+  write(tokens: readonly number[], maxTokens: number, signal: AbortSignal): Promise<string>;
+}
+
 /** Asks a model for what texts of growing size hold. */
 export class RecallRun {
-  readonly #model: Model;
+  readonly #model: WritingModel;
   readonly #options: RecallOptions;
   #training: TrainingBooks | undefined;
 
-  constructor(model: Model, options: RecallOptions) {
+  constructor(model: WritingModel, options: RecallOptions) {
     this.#model = model;
     this.#options = options;
   }
@@ -106,27 +110,22 @@ export class RecallRun {
     const shares: number[] = [];
     const lengths: number[] = [];
     const quarters = Array.from({ length: QUARTERS }, () => ({ questions: 0, right: 0 }));
-    const scorer = new TokenScorer(this.#model);
-    try {
-      for (const group of this.#books(size, this.#options.questions)) {
-        const requests = group.map(({ context, answer }) => ({ context, continuation: answer }));
-        const scores = await scorer.score(requests, signal);
-        for (const [index, { answer, context, counted = answer, depth }] of group.entries()) {
-          const matches = scores[index]?.matches ?? [];
-          const isRight = matches.every(Boolean);
-          right.push(isRight ? 1 : 0);
-          shares.push(mean(matches.filter((_, at) => counted.includes(answer[at] ?? -1)).map(Number)));
-          lengths.push(context.length);
-          const quarter = quarters[Math.floor(depth * QUARTERS)];
-          if (quarter !== undefined) {
-            quarter.questions += 1;
-            quarter.right += isRight ? 1 : 0;
-          }
+    for (const group of this.#books(size, this.#options.questions)) {
+      const requests = group.map(({ context, answer }) => ({ context, continuation: answer }));
+      const scores = await this.#model.score(requests, signal);
+      for (const [index, { answer, context, counted = answer, depth }] of group.entries()) {
+        const matches = scores[index]?.matches ?? [];
+        const isRight = matches.every(Boolean);
+        right.push(isRight ? 1 : 0);
+        shares.push(mean(matches.filter((_, at) => counted.includes(answer[at] ?? -1)).map(Number)));
+        lengths.push(context.length);
+        const quarter = quarters[Math.floor(depth * QUARTERS)];
+        if (quarter !== undefined) {
+          quarter.questions += 1;
+          quarter.right += isRight ? 1 : 0;
         }
-        onAsked(right.length);
       }
-    } finally {
-      scorer.dispose();
+      onAsked(right.length);
     }
     return { ...cellOf(size, right, lengths), tokens: mean(shares), quarters };
   }
@@ -145,11 +144,10 @@ export class RecallRun {
       };
       const questions = textQuestions(model.tokenizer, part);
       const answers = await Promise.all(
-        questions.map(({ tokens, maxTokens }) => model.generate(tokens, { maxTokens, temperature: 0, signal }).result),
+        questions.map(({ tokens, maxTokens }) => model.write(tokens, maxTokens, signal)),
       );
       for (const [index, { tokens, references }] of questions.entries()) {
-        signal.throwIfAborted();
-        found.push(shareFound(answers[index]?.text ?? '', references));
+        found.push(shareFound(answers[index] ?? '', references));
         lengths.push(tokens.length);
       }
       onAsked(found.length);

@@ -1,21 +1,12 @@
 import { ArgumentError } from '@mambalab/kernels';
-import type { Tokenizer } from '@mambalab/models';
 import type { Document } from './documents.ts';
 import { readDocuments } from './documents.ts';
 import { PairEncoder, truncateLeft } from './encode_pair.ts';
 import { FewShots } from './few_shot.ts';
 import type { Metric, TextScore } from './metrics.ts';
 import { argmax, countBytes, countWords, Means, perplexity, textMetrics } from './metrics.ts';
-import type { ScoreRequest, TokenScore } from './score_tokens.ts';
+import type { ScoreRequest, ScoringModel, TokenScore } from './asked_model.ts';
 import type { Task } from './tasks.ts';
-
-/** What a task needs of a model. */
-export interface TaskModel {
-  readonly tokenizer: Tokenizer;
-  /** Tokens that are processed together at most. */
-  readonly contextLength: number;
-  score(requests: readonly ScoreRequest[], signal: AbortSignal): Promise<TokenScore[]>;
-}
 
 export interface TaskOptions {
   readonly fewShot: number;
@@ -43,7 +34,7 @@ export interface TaskResult {
 
 /** Asks a model about the documents of one file. What is there so far can be had at any time. */
 export class TaskRun {
-  readonly #model: TaskModel;
+  readonly #model: ScoringModel;
   readonly #task: Task;
   readonly #file: string;
   readonly #options: TaskOptions;
@@ -53,7 +44,7 @@ export class TaskRun {
   readonly #logprobs: number[][] = [];
   #truncated = 0;
 
-  constructor(model: TaskModel, task: Task, file: string, options: TaskOptions) {
+  constructor(model: ScoringModel, task: Task, file: string, options: TaskOptions) {
     this.#model = model;
     this.#task = task;
     this.#file = file;

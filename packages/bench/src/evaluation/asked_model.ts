@@ -19,12 +19,20 @@ const SHORTEST_SHARED = 32;
 /** Logits of one call that may be in memory. */
 const LOGITS_BYTES = 64 * 2 ** 20;
 
+/** What tasks need of a model. */
+export interface ScoringModel {
+  readonly tokenizer: Tokenizer;
+  /** Tokens that are processed together at most. */
+  readonly contextLength: number;
+  score(requests: readonly ScoreRequest[], signal: AbortSignal): Promise<TokenScore[]>;
+}
+
 /**
- * Scores continuations. What is asked together shares its beginning: the tokens that all contexts have in common are
+ * A model that scores continuations and writes answers. What is asked together shares its beginning: the tokens that all contexts have in common are
  * processed once, and continuations that differ in their last token alone are read from the same logits. Memory does not
  * grow with the number of requests, nor with the length of a continuation that is asked for by itself.
  */
-export class TokenScorer {
+export class AskedModel implements ScoringModel {
   readonly #model: Model;
   #session: Session | undefined;
 
@@ -62,6 +70,14 @@ export class TokenScorer {
     return places.map((reader) => reader.score);
   }
 
+  /** What greedy decoding writes after tokens. Calls that are made without waiting are decoded together. */
+  async write(tokens: readonly number[], maxTokens: number, signal: AbortSignal): Promise<string> {
+    const { text } = await this.#model.generate(tokens, { maxTokens, temperature: 0, signal }).result;
+    signal.throwIfAborted();
+    return text;
+  }
+
+  /** Frees what was kept for the next requests; the model stays. */
   dispose(): void {
     this.#session?.dispose();
     this.#session = undefined;
