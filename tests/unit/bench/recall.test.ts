@@ -10,7 +10,7 @@ const tokenizer = createTokenizer(
   readFixture(`${stories}tokenizer.json`),
   readFixture(`${stories}tokenizer_config.json`),
 );
-const OPTIONS: RecallOptions = { task: 'standard', sizes: [6], questions: 8, perBook: 4, shots: 2, seed: 3 };
+const OPTIONS: RecallOptions = { task: 'standard', questions: 8, perBook: 4, shots: 2, seed: 3 };
 
 /** A model that knows every second answer, and of the others all but the last token. */
 function halfModel(contextLength = 4096): WritingModel & { readonly groups: number[] } {
@@ -35,20 +35,18 @@ function halfModel(contextLength = 4096): WritingModel & { readonly groups: numb
   };
 }
 
-async function cellsOf(
-  model: WritingModel,
-  options: Partial<RecallOptions>,
-  signal = new AbortController().signal,
-): Promise<RecallCell[]> {
+/** Without sizes, the usual ones. */
+async function cellsOf(model: WritingModel, { sizes, ...options }: Partial<RecallOptions>): Promise<RecallCell[]> {
   const cells: RecallCell[] = [];
-  await new RecallRun(model, { ...OPTIONS, ...options }).run(signal, (cell) => cells.push(cell));
+  const run = new RecallRun(model, { ...OPTIONS, ...options, ...(sizes === undefined ? {} : { sizes }) });
+  await run.run(new AbortController().signal, (cell) => cells.push(cell));
   return cells;
 }
 
 describe('RecallRun', () => {
   it('counts answers that are right in full, and their tokens', async () => {
     const model = halfModel();
-    const [cell] = await cellsOf(model, {});
+    const [cell] = await cellsOf(model, { sizes: [6] });
     expect(model.groups).toEqual([4, 4]);
     expect(cell).toMatchObject({ size: 6, questions: 8, score: 0.5 });
     expect(cell?.standardError).toBeCloseTo(Math.sqrt((8 * 0.25) / 7 / 8), 12);
@@ -79,6 +77,10 @@ describe('RecallRun', () => {
       '301 tokens are asked for; the model takes 300',
     );
     expect(model.groups).toEqual([]);
+    // Of the usual sizes those are taken that fit.
+    const usual = await cellsOf(model, { questions: 1 });
+    expect(usual.map(({ size }) => size)).toEqual([4]);
+    await expect(cellsOf(halfModel(30), {})).rejects.toThrow('A book of 4 entries needs');
     expect(RECALL_TASKS).toContain('training');
   });
 });

@@ -99,6 +99,8 @@ describe('tasks', () => {
     );
     expect(() => gold({ query: 'q', choices: ['a', 'b'], gold: '' })).toThrow("'gold' should be a whole number");
     expect(() => gold({ query: 'q', choices: [1], gold: 0 })).toThrow("'choices' should be a list of texts");
+    const labelled = { choices: { text: ['a', 'b'], label: ['A', 'B'] }, answerKey: '1' };
+    expect(() => gold({ query: 'q', ...labelled })).toThrow('or one of A, B; "1"');
     expect(() => gold({ query: 'q' })).toThrow("'choices' should be there, or endings or options; it has query");
   });
 

@@ -4,7 +4,7 @@ import { loadModel } from '@mambalab/models/node';
 import { AskedModel } from '../evaluation/asked_model.ts';
 import { taskNamed } from '../evaluation/tasks.ts';
 import type { RecallCell } from '../evaluation/recall.ts';
-import { defaultSizes, isBookTask, RECALL_TASKS, RecallRun } from '../evaluation/recall.ts';
+import { isBookTask, RECALL_TASKS, RecallRun } from '../evaluation/recall.ts';
 import type { RecallModel, RecallReport } from '../evaluation/results.ts';
 import { environmentLines, formatNumber, formatPercent } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
@@ -37,7 +37,7 @@ export async function benchPhonebook(sources: readonly string[], options: Phoneb
   const [given, other] = isBook ? [options.entries, options.lengths] : [options.lengths, options.entries];
   if (other !== undefined) throw new UsageError(`The task '${task}' takes --${isBook ? 'entries' : 'lengths'}.`);
   const { queries: questions, perBook, shots, seed, dtype } = options;
-  const settings = { task, sizes: given ?? defaultSizes(task), questions, perBook, shots, seed };
+  const settings = { task, questions, perBook, shots, seed, ...(given === undefined ? {} : { sizes: given }) };
   const columns: readonly Column[] = [
     { title: 'model', width: Math.max(12, ...sources.map((source) => source.length)) },
     number(isBook ? 'entries' : 'tokens', 7),

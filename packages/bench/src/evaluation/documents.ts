@@ -39,9 +39,9 @@ export class Document {
   gold(name: string, choices: number, labels?: readonly string[]): number {
     const value = this.fields[name];
     const text = typeof value === 'string' ? value.trim() : undefined;
-    const named = text === undefined ? -1 : (labels ?? []).indexOf(text);
-    const index = named >= 0 ? named : Number(text !== undefined && labels === undefined ? text || NaN : value);
-    if (Number.isInteger(index) && index >= 0 && index < choices) return index;
+    // A number among labels is a label: ARC counts from 1 where its labels are numbers.
+    const index = text === undefined ? value : labels === undefined ? Number(text || NaN) : labels.indexOf(text);
+    if (typeof index === 'number' && Number.isInteger(index) && index >= 0 && index < choices) return index;
     const expected = labels === undefined ? '' : `, or one of ${labels.join(', ')}`;
     return this.refuse(name, `a whole number from 0 to ${choices - 1}${expected}`);
   }

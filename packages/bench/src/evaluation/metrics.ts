@@ -18,11 +18,6 @@ export function standardError(values: readonly number[]): number | undefined {
   return Math.sqrt(squares / (values.length - 1) / values.length);
 }
 
-/** Of a share that was right so often. */
-export function shareError(share: number, count: number): number | undefined {
-  return count < 2 ? undefined : Math.sqrt((share * (1 - share)) / (count - 1));
-}
-
 function metric(name: string, value: number, error: number | undefined): Metric {
   return { name, value, ...(error === undefined ? {} : { standardError: error }) };
 }

@@ -16,8 +16,8 @@ const TOGETHER = 4;
 
 export interface RecallOptions {
   readonly task: string;
-  /** Entries of books, or tokens of texts. */
-  readonly sizes: readonly number[];
+  /** Entries of books, or tokens of texts; usual ones that the model takes when absent. */
+  readonly sizes?: readonly number[];
   /** Questions for each size. */
   readonly questions: number;
   /** Questions of one book, whose tokens are processed once. */
@@ -74,23 +74,32 @@ export class RecallRun {
     onCell: (cell: RecallCell) => void,
     onQuestions: (size: number, asked: number) => void = () => undefined,
   ): Promise<void> {
-    const { task, sizes } = this.#options;
-    for (const size of sizes) this.#check(size);
-    for (const size of sizes) {
+    const { task } = this.#options;
+    for (const size of this.#sizes()) {
       const progress = (asked: number): void => onQuestions(size, asked);
       const ask = isBookTask(task) ? this.#askBooks(size, signal, progress) : this.#askTexts(size, signal, progress);
       onCell(await ask);
     }
   }
 
-  #check(size: number): void {
-    const { task } = this.#options;
-    const [first] = isBookTask(task) ? this.#books(size, 1).flat() : [];
-    const needed = first === undefined ? size : first.context.length + first.answer.length - 1;
+  #sizes(): readonly number[] {
+    const { task, sizes = usualSizes(task) } = this.#options;
     const { contextLength } = this.#model;
-    if (needed <= contextLength) return;
-    const what = isBookTask(task) ? `A book of ${size} entries needs ${needed} tokens` : `${size} tokens are asked for`;
+    const large = sizes.find((size) => this.#tokensOf(size) > contextLength);
+    if (large === undefined) return sizes;
+    const fitting = sizes.filter((size) => this.#tokensOf(size) <= contextLength);
+    if (this.#options.sizes === undefined && fitting.length > 0) return fitting;
+    const needed = this.#tokensOf(large);
+    const what = isBookTask(task)
+      ? `A book of ${large} entries needs ${needed} tokens`
+      : `${large} tokens are asked for`;
     throw new ContextLengthError(`${what}; the model takes ${contextLength}.`, 'Ask for smaller ones.');
+  }
+
+  /** Tokens of the first question of a size. */
+  #tokensOf(size: number): number {
+    const [first] = isBookTask(this.#options.task) ? this.#books(size, 1).flat() : [];
+    return first === undefined ? size : first.context.length + first.answer.length - 1;
   }
 
   /** Questions about books of a size, those of one book together. */
@@ -167,8 +176,8 @@ function cellOf(size: number, scores: readonly number[], lengths: readonly numbe
   };
 }
 
-/** Sizes to ask for when none are given: those that PyTorch was asked for with the small models. */
-export function defaultSizes(task: string): readonly number[] {
+/** Sizes to ask for when none are given; of the small models those that PyTorch was asked for. */
+function usualSizes(task: string): readonly number[] {
   if (!isBookTask(task)) return [512, 1024, 2048, 4096];
   return task === 'training' ? [2, 4, 8, 16, 24, 32, 48, 64] : [4, 8, 16, 32, 64, 128, 256];
 }

@@ -137,8 +137,7 @@ export class TaskRun {
           const [found] = await this.#model.score([window], signal);
           logprob += found?.logprob ?? NaN;
         }
-        const counted = task.counted(document);
-        this.#texts.push({ logprob, words: countWords(counted), bytes: countBytes(counted) });
+        this.#texts.push({ logprob, words: countWords(text), bytes: countBytes(text) });
         return [logprob];
       }
     }

@@ -34,8 +34,6 @@ export interface ContinuationTask {
 export interface TextTask {
   readonly kind: 'text';
   readonly text: (document: Document) => string;
-  /** What words and bytes are counted in. */
-  readonly counted: (document: Document) => string;
 }
 
 export type Task = (ChoiceTask | PromptTask | ContinuationTask | TextTask) & { readonly about: string };
@@ -126,7 +124,6 @@ export const TASKS: Readonly<Record<string, Task>> = {
     kind: 'text',
     about: 'perplexity of texts by byte and by word: text, or page',
     text: (document) => document.text(fieldOf(document, ['text', 'page'])),
-    counted: (document) => document.text(fieldOf(document, ['text', 'page'])),
   },
   piqa: {
     kind: 'choice',
@@ -206,7 +203,8 @@ function letteredPrompt(document: Document): string {
 
 function mmluGold(document: Document): number {
   const letters = lettersOf(document);
-  return document.gold('answer', letters.length, typeof document.fields['answer'] === 'string' ? letters : undefined);
+  const isLetter = typeof document.fields['answer'] === 'string' && !/^\s*\d+\s*$/.test(document.text('answer'));
+  return document.gold('answer', letters.length, isLetter ? letters : undefined);
 }
 
 function describeSubject(what: string, document: Document): string {
