@@ -6,10 +6,9 @@ import { loadModel } from '@mambalab/models/node';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { buildProgram } from '../../packages/bench/src/cli/program.ts';
 import { AskedModel } from '../../packages/bench/src/evaluation/asked_model.ts';
-import type { RecallCell } from '../../packages/bench/src/evaluation/recall.ts';
-import { RecallRun } from '../../packages/bench/src/evaluation/recall.ts';
 import type { EvaluationReport } from '../../packages/bench/src/evaluation/results.ts';
 import { TaskRun } from '../../packages/bench/src/evaluation/run_task.ts';
+import { TrainingBooks } from '../../packages/bench/src/evaluation/training_book.ts';
 import { HARNESS_CASES, harnessCase } from '../support/evaluation.ts';
 import { fixturePath, readFixture } from '../support/fixtures.ts';
 import { openTestDevice } from '../support/gpu.ts';
@@ -24,45 +23,53 @@ const device = await openTestDevice();
 const stories = await loadModel(fixturePath('models/stories260k'), { device, warmUp: false });
 const asked = new AskedModel(stories);
 afterAll(() => asked.dispose());
+const isLong = process.env['MAMBALAB_LONG'] === '1';
 const never = new AbortController().signal;
 
-// One of each way of scoring; tests/unit/bench/tasks.test.ts holds the tokens and the arithmetic of all.
-const SHORT = ['openbookqa', 'winogrande', 'blimp', 'lambada'];
+// tests/unit/bench/tasks.test.ts holds the tokens and the arithmetic of all cases. Each length of chunks that a prompt is
+// processed in has shaders of its own to compile: those of this case are of one.
+const SHORT = ['winogrande'];
 
 describe('tasks', () => {
-  it.each(process.env['MAMBALAB_LONG'] === '1' ? HARNESS_CASES : SHORT)(
-    '%s gives the numbers of the lm-evaluation-harness',
-    async (name) => {
-      const { expected, task, file, options } = harnessCase(name);
-      const run = new TaskRun(asked, task, file, options);
-      await run.run(never);
-      const { logprobs, metrics } = run.result;
-      const errors = logprobs.flat().map((value, index) => Math.abs(value - (expected.logprobs.flat()[index] ?? NaN)));
-      expect(errors).toHaveLength(expected.logprobs.flat().length);
-      expect(Math.max(...errors)).toBeLessThan(1e-3);
-      for (const { name: metric, value } of metrics) {
-        const reference = expected.metrics[metric] ?? NaN;
-        expect(Math.abs(value - reference)).toBeLessThan(1e-3 * Math.max(1, reference));
-      }
-    },
-  );
+  it.each(isLong ? HARNESS_CASES : SHORT)('%s gives the numbers of the lm-evaluation-harness', async (name) => {
+    const { expected, task, file, options } = harnessCase(name);
+    const run = new TaskRun(asked, task, file, options);
+    await run.run(never);
+    const { logprobs, metrics } = run.result;
+    const errors = logprobs.flat().map((value, index) => Math.abs(value - (expected.logprobs.flat()[index] ?? NaN)));
+    expect(errors).toHaveLength(expected.logprobs.flat().length);
+    expect(Math.max(...errors)).toBeLessThan(1e-3);
+    for (const { name: metric, value } of metrics) {
+      const reference = expected.metrics[metric] ?? NaN;
+      expect(Math.abs(value - reference)).toBeLessThan(1e-3 * Math.max(1, reference));
+    }
+  });
 });
 
 describe('recall', () => {
-  it('answers the questions that transformers answers, of a shipped model', async () => {
-    const { models } = readFixture<RecallFixture>('evaluation/recall.json');
-    const rows = (models['hybrid']?.['4'] ?? []).slice(0, 2);
-    const path = fileURLToPath(new URL('../../packages/checkpoints/models/hybrid', import.meta.url));
+  const { models } = readFixture<RecallFixture>('evaluation/recall.json');
+  // Of Mamba-2 one question of each outcome; all of all models take minutes on a software GPU.
+  const chosen: readonly (readonly [string, string, readonly number[] | undefined])[] = isLong
+    ? Object.entries(models).flatMap(([name, cells]) =>
+        Object.keys(cells).map((size) => [name, size, undefined] as const),
+      )
+    : [['mamba2', '4', [0, 2]]];
+
+  it.each(chosen)('of the shipped %s, %s entries, is what transformers has', async (name, size, indices) => {
+    const rows = models[name]?.[size] ?? [];
+    const path = fileURLToPath(new URL(`../../packages/checkpoints/models/${name}`, import.meta.url));
     await using model = await loadModel(path, { device, warmUp: false });
     const asked = new AskedModel(model);
-    const options = { task: 'training', sizes: [4], questions: rows.length, perBook: 1, shots: 2, seed: 7000 };
-    const cells: RecallCell[] = [];
-    await new RecallRun(asked, options).run(never, (cell) => cells.push(cell));
-    // Of the nine tokens of a number the space and the dash are always right.
-    expect(cells[0]?.score).toBeCloseTo(rows.filter(({ right }) => right === 9).length / rows.length, 12);
-    expect(cells[0]?.tokens).toBeCloseTo(rows.reduce((sum, { right }) => sum + right - 2, 0) / 7 / rows.length, 12);
-    // Neither all nor none, or nothing would be compared.
-    expect(rows.map(({ right }) => right)).toEqual([9, 8]);
+    const questions = new TrainingBooks(model.tokenizer).questions(Number(size), rows.length);
+    const wanted = indices ?? rows.map((_, index) => index);
+    const requests = wanted.flatMap((index) => questions[index] ?? []);
+    const scores = await asked.score(
+      requests.map(({ context, answer }) => ({ context, continuation: answer })),
+      never,
+    );
+    const right = scores.map(({ matches }) => matches.filter(Boolean).length);
+    expect(right).toEqual(wanted.map((index) => rows[index]?.right));
+    asked.dispose();
   });
 });
 
@@ -84,6 +91,8 @@ describe('commands', () => {
     return JSON.parse(readFileSync(json, 'utf8'));
   };
 
+  const rounded = (value: number): number => Math.round(100 * value);
+
   it('phonebook asks several questions of one book, and writes what came of it', async () => {
     const report = await call('phonebook', fixturePath('models/stories260k'), '--entries', '4', '--queries', '2');
     expect(report).toMatchObject({
@@ -97,16 +106,16 @@ describe('commands', () => {
   });
 
   it('eval scores a file, and keeps what there is when it is interrupted', async () => {
-    const words = ['eval', 'blimp', fixturePath('models/stories260k'), '--data', fixturePath('evaluation/blimp.jsonl')];
+    const { expected, file } = harnessCase('winogrande');
+    const words = ['eval', 'winogrande', fixturePath('models/stories260k'), '--data', file];
     const report = (await call(...words, '--limit', '2')) as EvaluationReport;
-    const { expected } = harnessCase('blimp');
     expect(report).toMatchObject({
       schema: 'mambalab-bench/eval',
       complete: true,
-      metrics: [{ name: 'acc', value: 1 }],
+      metrics: [{ name: 'acc' }],
     });
-    expect(report.files[0]?.logprobs.flat()[0]).toBeCloseTo(expected.logprobs[0]?.[0] ?? NaN, 3);
-    expect(out).toContain('blimp.jsonl: 2 documents: acc 1.0000 +- 0.0000');
+    expect(report.files[0]?.logprobs.flat().map(rounded)).toEqual(expected.logprobs.slice(0, 2).flat().map(rounded));
+    expect(out).toMatch(/winogrande\.jsonl: 2 documents: acc [01]\.\d{4} \+- 0\.\d{4}/);
     // As Ctrl-C does, once the first document is there.
     const { score } = AskedModel.prototype;
     const ask = vi.spyOn(AskedModel.prototype, 'score');

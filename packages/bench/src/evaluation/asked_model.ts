@@ -16,6 +16,8 @@ export interface TokenScore {
 
 /** Beginnings shorter than this are cheaper to process again than to copy. */
 const SHORTEST_SHARED = 32;
+/** Logits that are cheaper to look past than to make a pass of their own before them. */
+const ONE_PASS_BYTES = 4 * 2 ** 20;
 /** Logits of one call that may be in memory. */
 const LOGITS_BYTES = 64 * 2 ** 20;
 
@@ -108,9 +110,11 @@ export class AskedModel implements ScoringModel {
 
   /** One pass by itself, whose logits are looked at as they come. */
   async #stream({ input, from, readers }: Pass, signal: AbortSignal): Promise<void> {
+    const start = 4 * this.#model.spec.vocabSize * input.length <= ONE_PASS_BYTES ? 0 : from;
     await this.#model.withSequence(input.length, async (sequence) => {
-      if (from > 0) await sequence.advance(input.slice(0, from), signal);
-      await sequence.prefillRows(input.slice(from), 'all', { signal }, (row) => {
+      if (start > 0) await sequence.advance(input.slice(0, start), signal);
+      await sequence.prefillRows(input.slice(start), 'all', { signal }, (row, index) => {
+        if (start + index < from) return;
         for (const reader of readers) reader.read(row);
       });
     });
