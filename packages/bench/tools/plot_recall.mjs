@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-const WIDTH = 720;
+const WIDTH = 760;
 const HEIGHT = 400;
 const PLOT = { left: 62, right: 560, top: 44, bottom: 340 };
 // Okabe and Ito's colours, which colour-blind readers tell apart.

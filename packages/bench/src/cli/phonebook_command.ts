@@ -6,7 +6,7 @@ import { taskNamed } from '../evaluation/tasks.ts';
 import type { RecallCell } from '../evaluation/recall.ts';
 import { isBookTask, RECALL_TASKS, RecallRun } from '../evaluation/recall.ts';
 import type { RecallModel, RecallReport } from '../evaluation/results.ts';
-import { environmentLines, formatNumber, formatPercent } from '../format.ts';
+import { environmentLines, formatPercent } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
 import { describeNode } from './environment.ts';
 import { showProgress, untilInterrupted } from './interruption.ts';
@@ -103,8 +103,6 @@ function cellTexts({ size, meanTokens, questions, score, standardError, tokens, 
     formatPercent(100 * score),
     standardError === undefined ? '' : formatPercent(100 * standardError),
     ...(tokens === undefined ? [] : [formatPercent(100 * tokens)]),
-    ...(quarters === undefined
-      ? []
-      : [quarters.map(({ questions: asked, right }) => `${formatNumber(right)}/${asked}`).join('  ')]),
+    ...(quarters === undefined ? [] : [quarters.map(({ questions: asked, right }) => `${right}/${asked}`).join('  ')]),
   ];
 }

@@ -1,4 +1,3 @@
-// Longer than most files, because it is the list of tasks.
 import { ArgumentError } from '@mambalab/kernels';
 import type { Document } from './documents.ts';
 
