@@ -33,4 +33,5 @@ export type {
 export { FULL_MODEL_BENCH, measureModel, QUICK_MODEL_BENCH, requiredCapacity } from './harness/model_bench.ts';
 export * from './format.ts';
 export * from './results.ts';
+export type { EvaluationReport, RecallModel, RecallReport } from './evaluation/results.ts';
 export { kernelBenches } from './kernels/index.ts';

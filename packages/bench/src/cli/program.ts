@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import type { checkLeaks } from '../harness/leaks.ts';
 import type { OpenModel } from '../harness/model_bench.ts';
+import { addEvaluationCommands } from './evaluation_commands.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
 import { benchLeaks } from './leaks_command.ts';
 import { benchModels } from './models_command.ts';
@@ -85,6 +86,7 @@ export function buildProgram(load: LateParts): Command {
     .action(async (options: LeaksOptions) => {
       if (!(await benchLeaks(options, await load.checkLeaks()))) process.exitCode = 1;
     });
+  addEvaluationCommands(program);
   return program;
 }
 
