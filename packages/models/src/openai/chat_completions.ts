@@ -5,6 +5,8 @@ import type { ChatPart } from './chat_writer.ts';
 import { ChatWriter } from './chat_writer.ts';
 import { EventStream, merge } from './event_stream.ts';
 import { readMessages } from './messages.ts';
+import type { Reasoning } from './reasoning.ts';
+import { reasoningOf } from './reasoning.ts';
 import type { ModelRegistry, RequestOptions, ServedModel } from './registry.ts';
 import { randomId, Tally } from './registry.ts';
 import { RequestReader } from './request_reader.ts';
@@ -119,18 +121,11 @@ function formatWithTools(
   );
 }
 
-/** How thoughts are told apart. A text that is held to a format has none. */
-async function reasoningOf({ served, messages, tools, options }: ChatOrder): Promise<'open' | 'marked' | undefined> {
-  if (options.responseFormat !== undefined || !served.model.chatTemplate.exists) return undefined;
-  const prompt = await served.model.chatTemplate.render(messages, tools === undefined ? {} : { tools: tools.tools });
-  return prompt.trimEnd().endsWith('<think>') ? 'open' : 'marked';
-}
-
 /** Parts of one answer as they become known. */
 async function* writeAnswer(
   order: ChatOrder,
   choice: number,
-  reasoning: 'open' | 'marked' | undefined,
+  reasoning: Reasoning | undefined,
   tally: Tally,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<ChatPart, void> {
@@ -161,7 +156,7 @@ async function* partsOf(
   tally: Tally,
   { signal, onUsage }: RequestOptions,
 ): AsyncGenerator<ChatPart, void> {
-  const reasoning = await reasoningOf(order);
+  const reasoning = await reasoningOf(order.served.model, order.messages, order.options);
   try {
     yield* merge(Array.from({ length: order.n }, (_, choice) => writeAnswer(order, choice, reasoning, tally, signal)));
   } finally {

@@ -1,5 +1,6 @@
 import type { GeneratedPiece, GenerationResult } from '../generation/generate.ts';
 import type { ToolCallPart } from '../tool_calls/index.ts';
+import type { Reasoning } from './reasoning.ts';
 import { ReasoningSplitter } from './reasoning.ts';
 import { randomId } from './registry.ts';
 import type { TokenNames } from './token_names.ts';
@@ -20,7 +21,7 @@ export interface ChatWriterSettings {
   /** Where log-probabilities were asked for. */
   readonly names: TokenNames | undefined;
   /** How thoughts are found; undefined where the text has none. */
-  readonly reasoning: 'open' | 'marked' | undefined;
+  readonly reasoning: Reasoning | undefined;
   /** Calls of tools that are handed on. */
   readonly mostCalls: number;
 }

@@ -1,3 +1,6 @@
+import type { LanguageModel, TextOptions } from '../language_model.ts';
+import type { ChatMessage } from '../text/chat_template.ts';
+
 const OPEN = '<think>';
 const CLOSE = '</think>';
 
@@ -82,4 +85,18 @@ export class ReasoningSplitter {
     this.#held = this.#held.slice(length);
     return taken;
   }
+}
+
+/** How the thought of an answer begins: the prompt ends with its mark, or the model may write one. */
+export type Reasoning = 'open' | 'marked';
+
+/** How thoughts of an answer are told apart; undefined for a text that has none, as one that is held to a format. */
+export async function reasoningOf(
+  { chatTemplate }: LanguageModel,
+  messages: readonly ChatMessage[],
+  { responseFormat, tools }: Pick<TextOptions, 'responseFormat' | 'tools'>,
+): Promise<Reasoning | undefined> {
+  if (responseFormat !== undefined || !chatTemplate.exists) return undefined;
+  const prompt = await chatTemplate.render(messages, tools === undefined ? {} : { tools });
+  return prompt.trimEnd().endsWith(OPEN) ? 'open' : 'marked';
 }
