@@ -24,8 +24,10 @@ export interface Script {
   readonly text: (call: ScriptedCall, at: number) => string;
   /** How the conversation is written. */
   readonly render?: (messages: readonly ChatMessage[]) => string;
-  /** Waits before each token. */
+  /** Waits before each token; not at all when absent. */
   readonly delayMs?: number;
+  /** Characters of a token; 3 when absent. */
+  readonly size?: number;
   /** Fails before this token. */
   readonly failAt?: number;
 }
@@ -33,19 +35,23 @@ export interface Script {
 export interface ScriptedModel extends LanguageModel {
   readonly calls: ScriptedCall[];
   readonly running: number;
+  /** The most that it wrote at the same time. */
+  readonly mostRunning: number;
   recover(): Promise<void>;
 }
 
-/** A model without a GPU that writes what a test says, three characters a token: for what stands between it and a user. */
+/** A model without a GPU that writes what a test says: for what stands between it and a user. */
 export function scriptedModel(script: Script): ScriptedModel {
   const calls: ScriptedCall[] = [];
   let running = 0;
+  let mostRunning = 0;
   const encode = (text: string): number[] => Array.from(text, (character) => character.codePointAt(0) ?? 0);
   const unused = (): never => {
     throw new ArgumentError('A scripted model does not do this.', 'Use a real one.');
   };
   async function* write(call: ScriptedCall): AsyncGenerator<GeneratedPiece, GenerationResult> {
     running += 1;
+    mostRunning = Math.max(mostRunning, running);
     const { signal, tools, maxTokens = 256 } = call.options;
     const parser = (tools?.length ?? 0) > 0 ? new ToolCallParser() : undefined;
     const texts: string[] = [];
@@ -68,9 +74,9 @@ export function scriptedModel(script: Script): ScriptedModel {
     let isOver = false;
     try {
       signal?.throwIfAborted();
-      const parts = script.text(call, calls.indexOf(call)).match(/.{1,3}/gsu) ?? [];
+      const parts = script.text(call, calls.indexOf(call)).match(new RegExp(`.{1,${script.size ?? 3}}`, 'gsu')) ?? [];
       for (const part of parts.slice(0, maxTokens)) {
-        await new Promise((resolve) => setTimeout(resolve, script.delayMs ?? 0));
+        if (script.delayMs !== undefined) await new Promise((resolve) => setTimeout(resolve, script.delayMs));
         signal?.throwIfAborted();
         if (call.written === script.failAt) throw new ArgumentError('The script fails.', 'Do not.');
         call.written += 1;
@@ -89,6 +95,9 @@ export function scriptedModel(script: Script): ScriptedModel {
     calls,
     get running(): number {
       return running;
+    },
+    get mostRunning(): number {
+      return mostRunning;
     },
     spec: { family: 'scripted', hiddenSize: 2, vocabSize: 128 } as ModelSpec,
     config: {},

@@ -40,8 +40,12 @@ export interface AppOptions {
 
 /** OpenAI's API over HTTP. */
 export interface ServedApp {
-  /** Answers a request; for any server that speaks `Request` and `Response`. */
-  fetch(request: Request): Promise<Response>;
+  /**
+   * Answers a request; for any server that speaks `Request` and `Response`.
+   *
+   * @param breakOff breaks the connection of a client that takes nothing any more
+   */
+  fetch(request: Request, breakOff?: () => void): Promise<Response>;
   /**
    * Refuses new requests from now on, and ends those in progress after `graceMs`; resolves when they have ended. A
    * further call can shorten the time.
@@ -50,6 +54,7 @@ export interface ServedApp {
 }
 
 interface Environment {
+  readonly Bindings: { readonly breakOff?: (() => void) | undefined };
   readonly Variables: { readonly exchange: Exchange };
 }
 
@@ -117,7 +122,7 @@ export function createApp(engine: Engine, options: AppOptions = {}): ServedApp {
   app.onError((error, context) => failure(context, error, gate));
 
   return {
-    fetch: async (request) => await app.fetch(request),
+    fetch: async (request, breakOff) => await app.fetch(request, { breakOff }),
     drain: async (graceMs) => {
       gate.close();
       deadline = Math.min(deadline, performance.now() + graceMs);
@@ -210,6 +215,7 @@ async function answer(context: Context<Environment>, create: Create, serving: Se
     exchange.isStreaming = true;
     const body = eventBody(result, {
       stallMs,
+      breakOff: context.env.breakOff,
       describe: (error) => JSON.stringify(apiError(error)),
       onEnd: ({ error, left }) => {
         end();

@@ -5,6 +5,8 @@ export interface EventBodyOptions {
   readonly describe: (error: unknown) => string;
   /** A reader that takes nothing for so long is gone. */
   readonly stallMs: number;
+  /** Breaks the connection of such a reader; without it, the body fails. */
+  readonly breakOff?: (() => void) | undefined;
   /** Called once: with what went wrong, where something did, or that the reader left. */
   readonly onEnd: (end: { readonly error?: unknown; readonly left?: boolean }) => void;
 }
@@ -41,8 +43,9 @@ export function eventBody(events: EventStream<unknown>, options: EventBodyOption
           }
           controller.enqueue(lines(JSON.stringify(value)));
           timer = setTimeout(() => {
-            controller.error(new Error('The reader takes nothing.'));
             void end({ left: true });
+            if (options.breakOff === undefined) controller.error(new Error('The reader takes nothing.'));
+            else options.breakOff();
           }, options.stallMs);
         } catch (error) {
           if (isOver) return;

@@ -43,7 +43,7 @@ export async function startServer(engine: Engine, options: ServerOptions = {}): 
   // Without a token, whoever reaches a local server may use it: then pages must not reach it under a name of their own.
   const app = createApp(engine, { ...others, ...(isLocal && { hosts: ['127.0.0.1', 'localhost', '[::1]'] }) });
   const server = createAdaptorServer({
-    fetch: (request) => app.fetch(request),
+    fetch: (request, { outgoing }) => app.fetch(request, () => outgoing.destroy()),
     overrideGlobalObjects: false,
     serverOptions: { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS },
   }) as Server;
