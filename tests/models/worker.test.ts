@@ -142,7 +142,7 @@ describe('an abort', () => {
   it('is what a reader does that leaves: nothing more is written', async () => {
     const text = remote.generate(PROMPT, { maxTokens: 200, ignoreEos: true });
     let count = 0;
-    for await (const _piece of text) {
+    for await (const _ of text) {
       count += 1;
       if (count === 3) break;
     }

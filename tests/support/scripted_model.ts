@@ -183,7 +183,7 @@ class ScriptedText implements TextStream {
   }
 
   async #drain(): Promise<GenerationResult> {
-    if (this.#outcome === undefined) for await (const _piece of this);
+    if (this.#outcome === undefined) for await (const _ of this);
     if (this.#outcome === undefined) throw new Error('The text did not end.');
     return await this.#outcome;
   }

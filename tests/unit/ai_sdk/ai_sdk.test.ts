@@ -194,7 +194,7 @@ describe('what goes wrong', () => {
   });
 
   it('on the way of a stream is told in it', async () => {
-    const onError = vi.fn();
+    const onError = vi.fn<(event: unknown) => void>();
     const model = languageModel(scriptedModel({ text: () => 'abcdefghi', failAt: 2 }));
     const result = streamText({ model, prompt, onError });
     await result.consumeStream();
@@ -205,10 +205,10 @@ describe('what goes wrong', () => {
   it('and an abort stop the text', async () => {
     const model = scriptedModel({ text: () => 'abc'.repeat(100), delayMs: 2 });
     const abort = new AbortController();
-    const onAbort = vi.fn();
+    const onAbort = vi.fn<() => void>();
     const result = streamText({ model: languageModel(model), prompt, abortSignal: abort.signal, onAbort });
     let count = 0;
-    for await (const _part of result.textStream) if (++count === 3) abort.abort();
+    for await (const _ of result.textStream) if (++count === 3) abort.abort();
     expect(onAbort).toHaveBeenCalledTimes(1);
     await vi.waitFor(() => expect(model.running).toBe(0));
     expect(model.calls[0]?.written).toBeLessThan(20);

@@ -1,5 +1,5 @@
 import { ArgumentError } from '@mambalab/models';
-import type { ChatCompletionRequest, ChatToolCallDelta } from '@mambalab/models/openai';
+import type { ChatCompletionRequest, ChatToolCallDelta, CompletionUsage } from '@mambalab/models/openai';
 import { APIError, createEngine } from '@mambalab/models/openai';
 import { describe, expect, it, vi } from 'vitest';
 import { callFormat } from '../../../packages/models/src/openai/tools.ts';
@@ -153,7 +153,7 @@ describe('several texts', () => {
   it('are written at the same time, and all stop when the reader leaves', async () => {
     const model = scriptedModel({ text: (_call, at) => 'abc'.repeat(50 + at), delayMs: 1 });
     const engine = createEngine(model);
-    const onUsage = vi.fn();
+    const onUsage = vi.fn<(usage: CompletionUsage, model: string) => void>();
     const stream = await engine.chat.completions.create({ ...request, n: 3, stream: true }, { onUsage });
     const seen = new Set<number>();
     for await (const { choices } of stream) {

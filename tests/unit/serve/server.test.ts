@@ -216,7 +216,7 @@ describe('a stream', () => {
     const { client, logs } = await serve({ ...long, failAt: 4 });
     const stream = await client.chat.completions.create({ ...body, stream: true });
     const reading = (async (): Promise<void> => {
-      for await (const _chunk of stream);
+      for await (const _ of stream);
     })();
     await expect(reading).rejects.toMatchObject({ error: { message: 'The script fails. Do not.' } });
     await vi.waitFor(() => expect(logs).toMatchObject([{ outcome: 'failed', error: 'The script fails. Do not.' }]));
@@ -226,7 +226,7 @@ describe('a stream', () => {
     const { client, model } = await serve(long, { timeoutMs: 100 });
     await expect(client.chat.completions.create(body)).rejects.toMatchObject({ status: 504, code: 'timeout' });
     const reading = (async (): Promise<void> => {
-      for await (const _chunk of await client.chat.completions.create({ ...body, stream: true }));
+      for await (const _ of await client.chat.completions.create({ ...body, stream: true }));
     })();
     await expect(reading).rejects.toMatchObject({ error: { code: 'timeout' } });
     expect(model.running).toBe(0);
@@ -254,17 +254,33 @@ describe('the end of a server', () => {
     const { server, client, model } = await serve(long);
     const stream = await client.chat.completions.create({ ...body, stream: true });
     const reading = (async (): Promise<void> => {
-      for await (const _chunk of stream);
+      for await (const _ of stream);
     })();
-    const failed = expect(reading).rejects.toMatchObject({ error: { code: 'shutting_down' } });
+    const failed = reading.catch((error: unknown) => error);
     const began = performance.now();
     const closing = server.close(60_000);
     await server.close(50);
     await closing;
     expect(performance.now() - began).toBeLessThan(5000);
-    await failed;
+    expect(await failed).toMatchObject({ error: { code: 'shutting_down' } });
     expect(model.running).toBe(0);
   });
+});
+
+it('ends a text whose answer nobody reads', async () => {
+  const model = scriptedModel({ text: () => 'abc'.repeat(2000), delayMs: 1 });
+  const onRequest = vi.fn<(log: RequestLog) => void>();
+  const app = createApp(createEngine(model), { stallMs: 50, onRequest });
+  const answer = await app.fetch(
+    new Request('http://host/v1/chat/completions', {
+      method: 'POST',
+      body: JSON.stringify({ ...body, stream: true }),
+      headers: { 'content-type': 'application/json' },
+    }),
+  );
+  await vi.waitFor(() => expect(onRequest.mock.calls).toMatchObject([[{ outcome: 'left' }]]));
+  expect(model.running).toBe(0);
+  await expect(answer.text()).rejects.toThrow('takes nothing');
 });
 
 it('says why nothing can listen', async () => {

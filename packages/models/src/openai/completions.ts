@@ -1,5 +1,5 @@
 import type { GenerationResult } from '../generation/generate.ts';
-import type { ModelSession, TextOptions, TextStream } from '../language_model.ts';
+import type { ModelSession, TextStream } from '../language_model.ts';
 import { apiErrorOf } from './api_error.ts';
 import type { CompletionPart } from './completion_writer.ts';
 import { appendLogprobs, CompletionWriter, emptyLogprobs } from './completion_writer.ts';

@@ -214,6 +214,7 @@ async function answer(context: Context<Environment>, create: Create, serving: Se
     }
     exchange.isStreaming = true;
     const body = eventBody(result, {
+      signal,
       stallMs,
       breakOff: context.env.breakOff,
       describe: (error) => JSON.stringify(apiError(error)),

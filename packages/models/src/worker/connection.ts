@@ -94,7 +94,7 @@ export class Connection {
   }
 
   #post(message: ToWorker): void {
-    this.#port.postMessage(message);
+    this.#port.postMessage(message, []);
   }
 
   #receive(message: FromWorker): void {

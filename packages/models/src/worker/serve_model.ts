@@ -27,7 +27,7 @@ export function serveModel(source: ServedSource, scope: Scope = globalThis): voi
     const ended = new Promise<void>((resolve) => {
       port.addEventListener('close', () => resolve());
     });
-    const host = new ModelHost(port, take);
+    const host = serve(take, port);
     // A service worker lives for as long as its events do, and its browser allows.
     if ('waitUntil' in event && typeof event.waitUntil === 'function') event.waitUntil(ended.then(() => host.end()));
   };
@@ -41,7 +41,12 @@ export function serveModel(source: ServedSource, scope: Scope = globalThis): voi
 
 /** Answers one page over a port, for those who hand out ports themselves. */
 export function servePort(source: ServedSource, port: MessagePort): void {
-  new ModelHost(port, takerOf(source));
+  serve(takerOf(source), port);
+}
+
+/** The port keeps its host alive. */
+function serve(take: TakeModel, port: MessagePort): ModelHost {
+  return new ModelHost(port, take);
 }
 
 function takerOf(source: ServedSource): TakeModel {
