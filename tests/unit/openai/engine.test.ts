@@ -50,6 +50,23 @@ describe('calls of tools that a model makes by itself', () => {
   });
 });
 
+it('a call that is asked for by name is the only thing that a text may be', async () => {
+  const model = scriptedModel({ text: () => '{"name": "say", "arguments": {"text": "two"}}' });
+  const tool_choice = { type: 'function' as const, function: { name: 'say' } };
+  const ask = { ...request, tools, tool_choice };
+  const { choices } = await createEngine(model).chat.completions.create(ask);
+  expect(choices[0]).toMatchObject({ finish_reason: 'tool_calls', message: { content: null } });
+  expect(choices[0]?.message.tool_calls?.[0]?.function).toEqual({ name: 'say', arguments: '{"text":"two"}' });
+  expect(model.calls[0]?.options.responseFormat).toMatchObject({
+    type: 'json_schema',
+    schema: { $defs: { form0: { properties: { name: { const: 'say' } } } }, anyOf: [{ $ref: '#/$defs/form0' }] },
+  });
+  const deltas: ChatToolCallDelta[] = [];
+  const stream = await createEngine(model).chat.completions.create({ ...ask, stream: true });
+  for await (const { choices: parts } of stream) deltas.push(...(parts[0]?.delta.tool_calls ?? []));
+  expect(deltas.map(({ function: part }) => part?.arguments ?? '').join('')).toBe('{"text":"two"}');
+});
+
 describe('what a model is given', () => {
   const model = scriptedModel({ text: () => 'ok', render: () => '' });
   const engine = createEngine(model);

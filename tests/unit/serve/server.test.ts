@@ -283,7 +283,8 @@ it('ends a text whose answer nobody reads', async () => {
   await expect(answer.text()).rejects.toThrow('takes nothing');
 });
 
-it('says why nothing can listen', async () => {
+it('says why nothing can listen, or be served', async () => {
+  await expect(serve({}, { maxRunning: 0 })).rejects.toThrow(/Serve one/);
   const { server } = await serve();
   const port = Number(new URL(server.url).port);
   const second = startServer(createEngine(scriptedModel({ text: () => '' })), { port });

@@ -1,3 +1,4 @@
+import { ArgumentError } from '@mambalab/kernels';
 import { APIError } from '../openai/index.ts';
 
 interface Waiting {
@@ -21,7 +22,14 @@ export class Gate {
   /** A moving mean of how long a request takes. */
   #seconds = 1;
 
+  /** @throws ArgumentError for limits that let nobody in */
   constructor(limits: GateLimits) {
+    if (!(limits.running >= 1 && limits.waiting >= 0)) {
+      throw new ArgumentError(
+        `${limits.running} requests are served at a time, and ${limits.waiting} wait.`,
+        'Serve one at least.',
+      );
+    }
     this.#limits = limits;
   }
 
