@@ -216,6 +216,22 @@ export function testWorkerModel(model: Model, device: Device, folder: string): v
       await vi.waitFor(() => expect(dispose).toHaveBeenCalledTimes(1));
     });
 
+    it('can be disposed of where nobody answers any more', async () => {
+      const { port1, port2 } = new MessageChannel();
+      servePort(model, port2);
+      const lost = await createWorkerModel(port1);
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+      try {
+        vi.spyOn(port1, 'postMessage').mockImplementation(() => undefined);
+        const disposed = lost.dispose();
+        vi.advanceTimersByTime(2000);
+        await disposed;
+      } finally {
+        vi.useRealTimers();
+      }
+      await expect(lost.memory()).rejects.toThrow(/disposed/);
+    });
+
     it('are not loaded where nobody waits any more', async () => {
       const abort = new AbortController();
       const reason = new Error('changed my mind');

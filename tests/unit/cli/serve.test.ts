@@ -5,7 +5,7 @@ import type { ServeFlags } from '../../../packages/models/src/cli/serve.ts';
 import { serve } from '../../../packages/models/src/cli/serve.ts';
 import { scriptedModel } from '../../support/scripted_model.ts';
 
-const model = scriptedModel({ text: () => 'Hello there.', delayMs: 5 });
+const model = scriptedModel({ text: () => 'Hello there.', delayMs: 60 });
 
 vi.mock(import('../../../packages/models/src/node.ts'), async (importOriginal) => ({
   ...(await importOriginal()),
@@ -62,7 +62,7 @@ it('serves until it is told to end, lets texts end, and logs a line a request', 
   const url = await address();
   await expect(ask(url, 'wrong')).rejects.toMatchObject({ status: 401 });
   const answer = ask(url, 'secret');
-  await vi.waitFor(() => expect(model.running).toBe(1));
+  await vi.waitFor(() => expect(model.running).toBe(1), { interval: 2 });
   process.emit('SIGTERM');
   expect((await answer).choices[0]?.text).toBe('Hello there.');
   await served;
@@ -85,7 +85,7 @@ it('ends at once when it is told twice, and logs JSON', async () => {
   const served = serve('org/other', flags, { first: first.promise, second: second.promise });
   const url = (await address()).replace('0.0.0.0', '127.0.0.1');
   const answer = ask(url, 'none').catch((error: unknown) => error);
-  await vi.waitFor(() => expect(model.running).toBe(1));
+  await vi.waitFor(() => expect(model.running).toBe(1), { interval: 2 });
   first.resolve();
   second.resolve();
   await served;

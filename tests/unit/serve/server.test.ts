@@ -116,6 +116,9 @@ describe('who may ask', () => {
     expect(await status('evil.example:80')).toBe('403');
     expect(await status('localhost:1234')).toBe('200');
     expect(await status('[::1]')).toBe('200');
+    const named = await serve({}, { hosts: ['tiny.example'] });
+    const answer = await fetch(`${named.server.url}/v1/models`);
+    expect([answer.status, await answer.json()]).toMatchObject([403, { error: { code: 'unknown_host' } }]);
   });
 
   it('is a page of another origin only where that is asked for', async () => {

@@ -13,6 +13,7 @@ import type {
 import { requireHost, requireJson, requireToken } from './access.ts';
 import { eventBody } from './event_body.ts';
 import { Gate } from './gate.ts';
+import { linkSignals } from './linked_signal.ts';
 import { Metrics } from './metrics.ts';
 import type { RequestLog } from './request_log.ts';
 import { Exchange } from './request_log.ts';
@@ -22,7 +23,7 @@ export interface AppOptions {
   readonly token?: string;
   /** Origins whose pages may ask, or `['*']`; none when absent. */
   readonly cors?: readonly string[];
-  /** Hosts that requests may be sent to, without port; any when absent. */
+  /** Hosts that requests may be sent to, without port; any when absent, and of a local server its own alone. */
   readonly hosts?: readonly string[];
   /** Requests that are served at the same time; 64 when absent, the most that one batch decodes. */
   readonly maxRunning?: number;
@@ -195,10 +196,11 @@ async function answer(context: Context<Environment>, create: Create, serving: Se
     () => timeout.abort(new APIError(504, 'timeout_error', 'The request took too long.', { code: 'timeout' })),
     timeoutMs,
   );
-  const signal = AbortSignal.any([context.req.raw.signal, stop, timeout.signal]);
+  const { signal, release } = linkSignals([context.req.raw.signal, stop, timeout.signal]);
   let leave = (): void => undefined;
   const end = (): void => {
     clearTimeout(timer);
+    release();
     leave();
   };
   try {

@@ -5,7 +5,7 @@ import type { Engine } from '../openai/index.ts';
 import type { AppOptions } from './app.ts';
 import { createApp } from './app.ts';
 
-export interface ServerOptions extends Omit<AppOptions, 'hosts'> {
+export interface ServerOptions extends AppOptions {
   /** 8080 when absent; 0 takes a free one. */
   readonly port?: number;
   /** Address to listen at: this machine alone (`127.0.0.1`) when absent. */
@@ -41,7 +41,7 @@ export async function startServer(engine: Engine, options: ServerOptions = {}): 
   const { port = 8080, host = '127.0.0.1', ...others } = options;
   const isLocal = LOOPBACK.includes(host);
   // Without a token, whoever reaches a local server may use it: then pages must not reach it under a name of their own.
-  const app = createApp(engine, { ...others, ...(isLocal && { hosts: ['127.0.0.1', 'localhost', '[::1]'] }) });
+  const app = createApp(engine, { ...(isLocal && { hosts: ['127.0.0.1', 'localhost', '[::1]'] }), ...others });
   const server = createAdaptorServer({
     fetch: (request, { outgoing }) => app.fetch(request, () => outgoing.destroy()),
     overrideGlobalObjects: false,

@@ -12,6 +12,8 @@ import type { ModelInfo } from './protocol.ts';
 import { RemoteSession, remoteText } from './remote_session.ts';
 import type { RemoteText } from './remote_text.ts';
 
+const DISPOSE_MS = 2000;
+
 type Signal = { readonly signal?: AbortSignal };
 
 /**
@@ -134,7 +136,10 @@ export class WorkerModel implements LanguageModel {
   async dispose(): Promise<void> {
     const ended = new ArgumentError('The model is disposed.', 'Load it again.');
     const disposed = this.#connection.call('dispose', []).catch(() => undefined);
-    await disposed;
+    // A worker that was terminated never answers, and most platforms do not tell.
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await Promise.race([disposed, new Promise((resolve) => (timer = setTimeout(resolve, DISPOSE_MS)))]);
+    clearTimeout(timer);
     this.#connection.end(ended);
     this.#release();
   }
