@@ -165,8 +165,9 @@ export function testWorkerModel(model: Model, device: Device, folder: string): v
       );
       await expect(remote.generate(PROMPT, { draft: model }).result).rejects.toThrow(/draft/);
       await expect(remoteOf(model, undefined, { device })).rejects.toThrow(/device/);
-      const circle = { role: 'user', content: () => undefined };
-      await expect(remote.chatTemplate.render([circle])).rejects.toThrow(/cannot be sent/);
+      const message = { role: 'user', content: () => undefined };
+      await expect(remote.chatTemplate.render([message])).rejects.toThrow(/cannot be sent/);
+      await expect(remote.generate([message]).result).rejects.toThrow(ArgumentError);
     });
 
     it('of a session that could not be made are those of its calls', async () => {

@@ -154,12 +154,13 @@ describe('many requests', () => {
   });
 
   it('that wait and leave take no place', async () => {
-    const { client, model } = await serve(long, { maxRunning: 1 });
+    const { client, model, logs } = await serve(long, { maxRunning: 1 });
     const first = await client.chat.completions.create({ ...body, stream: true });
     const abort = new AbortController();
     const waiting = client.chat.completions.create(body, { signal: abort.signal });
     setTimeout(() => abort.abort(), 50);
     await expect(waiting).rejects.toThrow('aborted');
+    await vi.waitFor(() => expect(logs).toMatchObject([{ status: 499, outcome: 'left' }]));
     first.controller.abort();
     await vi.waitFor(() => expect(model.running).toBe(0));
     expect(model.calls).toHaveLength(1);

@@ -60,7 +60,7 @@ const STATUS: Readonly<Partial<Record<ErrorCode, readonly [status: number, code:
 };
 
 /** Options of the library whose field has another name than the same in snake case. */
-const FIELDS: Readonly<Record<string, string>> = { responseFormat: 'response_format', maxTokens: 'max_tokens' };
+const FIELDS: Readonly<Record<string, string>> = { stopTokens: 'stop_token_ids' };
 
 /**
  * What went wrong as an {@link APIError}. The reason of an abort stays what it is.

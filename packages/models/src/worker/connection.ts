@@ -40,9 +40,13 @@ export class Connection {
     return (this.#ids += 1);
   }
 
-  /** Says something without waiting. Nothing is sent to a worker that is gone: whatever comes of it fails. */
+  /**
+   * Says something without waiting. Nothing is sent to a worker that is gone: whatever comes of it fails.
+   *
+   * @throws ArgumentError for what cannot be sent
+   */
   note<K extends Note>(note: K, ...args: Parameters<Notes[K]>): void {
-    if (this.#ended === undefined) this.#post({ note, args });
+    if (this.#ended === undefined) this.#post({ note, args }, note);
   }
 
   async call<K extends Operation>(
@@ -64,10 +68,10 @@ export class Connection {
       });
       signal?.addEventListener('abort', abort, { once: true });
       try {
-        this.#post({ id, call, args });
-      } catch (cause) {
+        this.#post({ id, call, args }, call);
+      } catch (error) {
         this.#take(id);
-        reject(new ArgumentError(`What '${call}' is given cannot be sent to a worker.`, 'Give plain data.', { cause }));
+        reject(error);
       }
     });
   }
@@ -93,8 +97,12 @@ export class Connection {
     this.#pending.clear();
   }
 
-  #post(message: ToWorker): void {
-    this.#port.postMessage(message, []);
+  #post(message: ToWorker, name: string): void {
+    try {
+      this.#port.postMessage(message, []);
+    } catch (cause) {
+      throw new ArgumentError(`What '${name}' is given cannot be sent to a worker.`, 'Give plain data.', { cause });
+    }
   }
 
   #receive(message: FromWorker): void {

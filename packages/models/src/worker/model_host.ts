@@ -100,7 +100,12 @@ export class ModelHost {
     }
     this.#aborts.delete(id);
     const session = call.session === undefined ? undefined : this.#stateOf(call.session);
-    this.#post({ ...reply, ...(session && { session }) });
+    try {
+      this.#post({ ...reply, ...(session && { session }) });
+    } catch (error) {
+      // What cannot be cloned would leave the page waiting.
+      this.#post({ id, error: errorRecord(error) });
+    }
     if (operation === 'dispose') this.end();
   }
 
