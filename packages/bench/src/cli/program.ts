@@ -2,6 +2,7 @@ import { MambalabError } from '@mambalab/kernels';
 import { Command } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import type { OpenModel } from '../harness/model_bench.ts';
+import { addContextCommand } from './context_program.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
 import { benchModels } from './models_command.ts';
 import type { KernelsOptions, ModelsOptions } from './options.ts';
@@ -64,6 +65,7 @@ export function buildProgram(loadOpenModel: () => Promise<OpenModel>): Command {
     .action(async (sources: readonly string[], options: ModelsOptions) => {
       await benchModels(sources, options, await loadOpenModel());
     });
+  addContextCommand(program);
   return program;
 }
 
