@@ -25,7 +25,10 @@ import type { Ceilings } from '../results.ts';
 import type { ContextCommandOptions } from './context_options.ts';
 import { deviceMemory } from './device_memory.ts';
 import { describeNode } from './environment.ts';
-import { timeRequest, UsageError, writeReport } from './kernels_command.ts';
+import { onInterrupt } from './interrupt.ts';
+import { saveReport, timeRequest, UsageError, writeReport } from './kernels_command.ts';
+import { unknownName } from './near.ts';
+import { startProgress } from './progress.ts';
 import type { Column } from './table.ts';
 import { formatHeader, formatRow } from './table.ts';
 
@@ -55,13 +58,15 @@ const FULL_MINUTES = 20;
 const QUICK_MINUTES = 2;
 
 /** `mambalab-bench context`: measures, prints, writes. @returns whether nothing failed */
-export async function benchContext(options: ContextCommandOptions, signal?: AbortSignal): Promise<boolean> {
+export async function benchContext(options: ContextCommandOptions): Promise<boolean> {
   const architectures = readArchitectures(options.architectures);
   const quick = options.quick === true;
   const lengths = options.lengths ?? (quick ? QUICK_LENGTHS : CONTEXT_LENGTHS);
   if ((lengths[0] ?? 0) < 2) throw new UsageError('Contexts have two tokens or more: one is decoded after the others.');
   const device = await requestDevice({ toggles: options.toggles });
   const heater = await Heater.create(device);
+  using interrupt = onInterrupt();
+  using progress = startProgress();
   try {
     const { software } = device.capabilities;
     const timing = software ? SOFTWARE_CONTEXT : quick ? QUICK_CONTEXT : FULL_CONTEXT;
@@ -95,16 +100,20 @@ export async function benchContext(options: ContextCommandOptions, signal?: Abor
       memory: memory.bytes,
       allocated: () => device.allocatedBytes,
       heater,
-      signal,
+      signal: interrupt.signal,
       open: contextModels(device, {
         dtype: readStorage(options.dtype),
         contextLength: lengths[lengths.length - 1] ?? 1,
         seed: timed.seed,
       }),
       weightsBytes: (config) => weightsBytesOf(config, options.dtype),
-      onPoint: (name, kind, point) => console.log(formatRow(COLUMNS, pointCells(name, kind, point))),
+      onStage: (text, done, total) => progress.stage(text, done, total),
+      onPoint: (name, kind, point) => progress.line(formatRow(COLUMNS, pointCells(name, kind, point))),
+      onSkip: ({ architecture, reason }) => progress.line(`${architecture}: skipped: ${reason}`),
+      // A run that something ends keeps what it has.
+      onReport: (partial) => saveReport(options.json, partial),
     });
-    for (const line of summaryLines(report)) console.log(line);
+    for (const line of summaryLines(report)) progress.line(line);
     writeReport(options.json, report);
     return nothingFailed(report);
   } finally {
@@ -118,7 +127,7 @@ function readArchitectures(names: readonly string[] | undefined): readonly Archi
   return names.map((name) => {
     const found = ARCHITECTURES.find((architecture) => architecture === name);
     if (found !== undefined) return found;
-    throw new UsageError(`There is no architecture '${name}'. There are: ${ARCHITECTURES.join(', ')}.`);
+    throw new UsageError(unknownName('architecture', name, ARCHITECTURES));
   });
 }
 
@@ -126,7 +135,7 @@ function readScale({ preset, dtype, quick }: ContextCommandOptions, memory: numb
   if (preset === 'auto') return chooseScale(memory, ceilings, dtype, quick === true);
   const shape = SCALES[preset];
   if (shape !== undefined) return { scale: preset, shape, reason: 'as asked for' };
-  throw new UsageError(`There is no size '${preset}'. There are: auto, ${Object.keys(SCALES).join(', ')}.`);
+  throw new UsageError(unknownName('size', preset, ['auto', ...Object.keys(SCALES)]));
 }
 
 const withLayersScale = (shape: FamilyShape, factor: number): FamilyShape =>

@@ -1,4 +1,5 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { requestDevice } from '@mambalab/kernels/node';
 import { environmentLines, formatBytes, formatChoices, formatNumber, formatPercent } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
@@ -73,9 +74,16 @@ export function timeRequest({ quick, memory, seed }: CommonOptions): TimeRequest
   return { quick, memory: memory === undefined ? undefined : memory * 2 ** 30, seed };
 }
 
+/** Writes a report that more may be added to. */
+export function saveReport(file: string | undefined, report: unknown): void {
+  if (file === undefined) return;
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, `${JSON.stringify(report, undefined, 1)}\n`);
+}
+
 export function writeReport(file: string | undefined, report: unknown): void {
   if (file === undefined) return;
-  writeFileSync(file, `${JSON.stringify(report, undefined, 1)}\n`);
+  saveReport(file, report);
   console.log(`written: ${file}`);
 }
 

@@ -70,6 +70,9 @@ export interface ContextOptions extends Omit<PointSettings, 'allocated'> {
   /** Bytes of the weights of a configuration, known without opening it. */
   readonly weightsBytes: (config: Readonly<Record<string, unknown>>) => number;
   readonly onStage?: (text: string, done: number, total: number) => void;
+  readonly onSkip?: (result: SkippedArchitecture) => void;
+  /** Called after every architecture with a report of what is there. */
+  readonly onReport?: (report: ContextReport) => void;
   readonly onPoint?: (name: string, kind: 'decode' | 'prefill', point: AnyPoint) => void;
 }
 
@@ -88,20 +91,33 @@ export async function measureContext(options: ContextOptions): Promise<ContextRe
   };
   const architectures: (ArchitectureResult | SkippedArchitecture)[] = [];
   const ablation: (ArchitectureResult | SkippedArchitecture)[] = [];
+  const keep = (list: typeof architectures, result: ArchitectureResult | SkippedArchitecture): void => {
+    list.push(result);
+    if (!('decode' in result)) options.onSkip?.(result);
+    options.onReport?.(reportOf(options, architectures, ablation, false));
+  };
   for (const [index, architecture] of names.entries()) {
     if (signal?.aborted === true) break;
     options.onStage?.(architecture, index, total);
     const config = architectureConfig(architecture, options.shape);
-    architectures.push(await measureArchitecture(architecture, config, until(index), options, 'whole'));
+    keep(architectures, await measureArchitecture(architecture, config, until(index), options, 'whole'));
   }
   for (const [index, share] of shares.entries()) {
     if (signal?.aborted === true) break;
     const done = names.length + index;
     options.onStage?.(`${(100 * share).toFixed(0)} % attention`, done, total);
-    ablation.push(
-      await measureArchitecture('ablation', ablationConfig(share, options.shape), until(done), options, 'decode'),
-    );
+    const config = ablationConfig(share, options.shape);
+    keep(ablation, await measureArchitecture('ablation', config, until(done), options, 'decode'));
   }
+  return reportOf(options, architectures, ablation, signal?.aborted !== true);
+}
+
+function reportOf(
+  options: ContextOptions,
+  architectures: readonly (ArchitectureResult | SkippedArchitecture)[],
+  ablation: readonly (ArchitectureResult | SkippedArchitecture)[],
+  complete: boolean,
+): ContextReport {
   const { environment, ceilings, quick, seed, dtype, scale, shape, reason } = options;
   return {
     schema: 'mambalab-bench/context',
@@ -109,7 +125,7 @@ export async function measureContext(options: ContextOptions): Promise<ContextRe
     environment,
     ceilings,
     quick,
-    complete: signal?.aborted !== true,
+    complete,
     seed,
     dtype,
     family: {
@@ -120,9 +136,9 @@ export async function measureContext(options: ContextOptions): Promise<ContextRe
       vocabSize: vocabSizeOf(shape),
     },
     method: describeMethod(options.timing),
-    architectures,
+    architectures: [...architectures],
     speedups: speedups(architectures),
-    ablation,
+    ablation: [...ablation],
   };
 }
 
