@@ -34,3 +34,12 @@ export { FULL_MODEL_BENCH, measureModel, QUICK_MODEL_BENCH, requiredCapacity } f
 export * from './format.ts';
 export * from './results.ts';
 export { kernelBenches } from './kernels/index.ts';
+export type * from './context/results.ts';
+export { ARCHITECTURES } from './context/results.ts';
+export { crossing, speedups } from './context/speedups.ts';
+export type * from './peers/results.ts';
+export * from './any_report.ts';
+export type { Change, Comparison, Verdict } from './compare/compare.ts';
+export { compareReports, isWorse } from './compare/compare.ts';
+export type { Measurement } from './compare/measurements.ts';
+export { measurementsOf } from './compare/measurements.ts';

@@ -2,6 +2,7 @@ import { MambalabError } from '@mambalab/kernels';
 import { Command } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import type { OpenModel } from '../harness/model_bench.ts';
+import { addCompareCommand } from './compare_command.ts';
 import { addContextCommand } from './context_program.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
 import { benchModels } from './models_command.ts';
@@ -66,6 +67,7 @@ export function buildProgram(loadOpenModel: () => Promise<OpenModel>): Command {
       await benchModels(sources, options, await loadOpenModel());
     });
   addContextCommand(program);
+  addCompareCommand(program);
   return program;
 }
 
