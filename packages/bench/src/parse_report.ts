@@ -1,5 +1,5 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
-import schema from '../schema/results.schema.json' with { type: 'json' };
+import schema from './results.schema.json' with { type: 'json' };
 import type { AnyReport } from './any_report.ts';
 
 const validate = new Ajv2020({ formats: { 'date-time': true } }).compile(schema);
