@@ -6,6 +6,7 @@ import { addCompareCommand } from './compare_command.ts';
 import { addContextCommand } from './context_program.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
 import { benchModels } from './models_command.ts';
+import { addReportCommand } from './report_program.ts';
 import type { KernelsOptions, ModelsOptions } from './options.ts';
 import {
   allOption,
@@ -68,6 +69,7 @@ export function buildProgram(loadOpenModel: () => Promise<OpenModel>): Command {
     });
   addContextCommand(program);
   addCompareCommand(program);
+  addReportCommand(program);
   return program;
 }
 
