@@ -55,7 +55,9 @@ export function barChart(bars: readonly Bar[], { id, title, note, label }: BarOp
         ...(isNarrow
           ? [Plot.text(rows, { x: 0, y: 'row', text: 'row', textAnchor: 'start', dy: -band / 2 + 8, dx: 2 })]
           : []),
-        ...(frame.interactive ? [Plot.tip(rows, Plot.pointerY({ x: 'value', y: 'row', title: 'title' }))] : []),
+        ...(frame.interactive
+          ? [Plot.tip(rows, Plot.pointerY({ x: 'value', y: 'row', title: 'title', maxRadius: 80 }))]
+          : []),
       ],
     });
   };

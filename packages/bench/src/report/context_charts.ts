@@ -191,14 +191,14 @@ function lines(dots: readonly Dot[], options: LineOptions): Chart | undefined {
           const { color, dashed = false } = series[index] ?? { color: 'currentColor' };
           return [
             Plot.lineY(own, { x: 'x', y: 'y', stroke: color, ...(dashed && { strokeDasharray: '5 4' }) }),
-            ...(dashed ? [] : [Plot.dot(own, { x: 'x', y: 'y', fill: color, r: 3.5 })]),
             Plot.ruleX(
               own.filter(({ low, high }) => low !== undefined && high !== undefined),
               { x: 'x', y1: 'low', y2: 'high', stroke: color },
             ),
+            ...(dashed ? [] : [Plot.dot(own, { x: 'x', y: 'y', fill: color, r: 3.5 })]),
           ];
         }),
-        ...(frame.interactive ? [Plot.tip(dots, Plot.pointer({ x: 'x', y: 'y', title: 'title' }))] : []),
+        ...(frame.interactive ? [Plot.tip(dots, Plot.pointer({ x: 'x', y: 'y', title: 'title', maxRadius: 80 }))] : []),
       ],
     });
   };

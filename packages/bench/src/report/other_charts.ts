@@ -66,7 +66,7 @@ function shareChart(dots: readonly KernelDot[], prefix: string): Chart {
             fill: ({ family }: KernelDot) => colorAt(families.indexOf(family)),
           }),
           ...(frame.interactive
-            ? [Plot.tip(dots, Plot.pointer({ x: 'bandwidthPercent', y: 'kernel', title: 'title' }))]
+            ? [Plot.tip(dots, Plot.pointer({ x: 'bandwidthPercent', y: 'kernel', title: 'title', maxRadius: 80 }))]
             : []),
         ],
       });
@@ -103,7 +103,7 @@ function roofline(dots: readonly KernelDot[], { ceilings }: KernelReport, prefix
             fill: ({ family }: KernelDot) => colorAt(families.indexOf(family)),
           }),
           ...(frame.interactive
-            ? [Plot.tip(shown, Plot.pointer({ x: 'intensity', y: 'teraflops', title: 'title' }))]
+            ? [Plot.tip(shown, Plot.pointer({ x: 'intensity', y: 'teraflops', title: 'title', maxRadius: 80 }))]
             : []),
         ],
       }),
