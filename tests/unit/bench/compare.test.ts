@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { compareReports, isWorse, measurementsOf } from '@mambalab/bench';
 import { describe, expect, it } from 'vitest';
 import { comparisonLines } from '../../../packages/bench/src/cli/compare_command.ts';
-import { nearNames, unknownName } from '../../../packages/bench/src/cli/near.ts';
+import { nearNames, unknownName } from '../../../packages/bench/src/near.ts';
 import { describeStage } from '../../../packages/bench/src/cli/progress.ts';
 import { parseReport } from '../../../packages/bench/src/parse_report.ts';
 import { contextReport, kernelReport, peersReport } from '../../support/bench_reports.ts';

@@ -27,7 +27,7 @@ import { deviceMemory } from './device_memory.ts';
 import { describeNode } from './environment.ts';
 import { onInterrupt } from './interrupt.ts';
 import { saveReport, timeRequest, UsageError, writeReport } from './kernels_command.ts';
-import { unknownName } from './near.ts';
+import { unknownName } from '../near.ts';
 import { startProgress } from './progress.ts';
 import type { Column } from './table.ts';
 import { formatHeader, formatRow } from './table.ts';

@@ -7,8 +7,10 @@ import { FULL_MODEL_BENCH, measureModel, QUICK_MODEL_BENCH, requiredCapacity } f
 import { timeOptions } from '../harness/time_options.ts';
 import type { ModelReport, ModelResult } from '../results.ts';
 import { describeNode } from './environment.ts';
-import { timeRequest, UsageError, writeReport } from './kernels_command.ts';
+import { onInterrupt } from './interrupt.ts';
+import { saveReport, timeRequest, UsageError, writeReport } from './kernels_command.ts';
 import type { ModelsOptions } from './options.ts';
+import { startProgress } from './progress.ts';
 import type { Column } from './table.ts';
 import { formatHeader, formatRow } from './table.ts';
 
@@ -44,24 +46,37 @@ export async function benchModels(
     steps: options.steps ?? base.steps,
   };
   const device = await requestDevice({ toggles: options.toggles });
+  using interrupt = onInterrupt();
+  using progress = startProgress();
   try {
     const environment = describeEnvironment(device, describeNode(options.toggles));
     const ceilings = await measureCeilings(device, timeOptions(device.capabilities, timeRequest(options)));
-    console.log(`${environmentLines(environment, ceilings).join('\n')}\n\n${formatHeader(COLUMNS)}`);
+    progress.line(`${environmentLines(environment, ceilings).join('\n')}\n\n${formatHeader(COLUMNS)}`);
     const models: ModelResult[] = [];
-    for (const choice of choices) {
+    const reportOf = (complete: boolean): ModelReport => ({
+      schema: 'mambalab-bench/models',
+      version: 1,
+      environment,
+      ceilings,
+      models,
+      complete,
+    });
+    for (const [index, choice] of choices.entries()) {
+      if (interrupt.signal.aborted) break;
+      progress.stage('source' in choice ? choice.source : choice.preset, index, choices.length);
       const dtype = options.dtype === undefined ? {} : { dtype: options.dtype };
       const model = await openModel(device, choice, { ...dtype, capacity: requiredCapacity(settings) });
       try {
         const result = await measureModel(model, ceilings, settings);
-        for (const line of modelLines(result)) console.log(line);
+        for (const line of modelLines(result)) progress.line(line);
         models.push(result);
+        // A run that something ends keeps what it has.
+        saveReport(options.json, reportOf(false));
       } finally {
         model.dispose();
       }
     }
-    const report: ModelReport = { schema: 'mambalab-bench/models', version: 1, environment, ceilings, models };
-    writeReport(options.json, report);
+    writeReport(options.json, reportOf(!interrupt.signal.aborted));
   } finally {
     device.dispose();
   }

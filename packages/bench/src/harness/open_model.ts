@@ -1,7 +1,9 @@
 import type { Device } from '@mambalab/kernels';
+import { ArgumentError } from '@mambalab/kernels';
 import type { Model } from '@mambalab/models';
 import { createRandomModel, Sequence } from '@mambalab/models';
 import { loadModel } from '@mambalab/models/node';
+import { unknownName } from '../near.ts';
 import type { ModelMemory } from '../results.ts';
 import type { DecodeRun, MeasurableModel, ModelChoice, OpenModelOptions } from './model_bench.ts';
 import { PRESETS } from './presets.ts';
@@ -27,7 +29,7 @@ export async function openModel(
   }
   const config = PRESETS[choice.preset];
   if (config === undefined) {
-    throw new RangeError(`There is no preset '${choice.preset}'; use one of: ${Object.keys(PRESETS).join(', ')}.`);
+    throw new ArgumentError(unknownName('preset', choice.preset, Object.keys(PRESETS)), 'Name one of them.');
   }
   const dtype = storage ?? 'f16';
   const model = await createRandomModel(config, { device, dtype, contextLength: capacity });

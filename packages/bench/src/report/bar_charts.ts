@@ -31,7 +31,7 @@ export function barChart(bars: readonly Bar[], { id, title, note, label }: BarOp
     // On narrow pages names stand above their bars.
     const isNarrow = longest * LETTER > frame.width * 0.45;
     const band = BAR + (isNarrow ? 18 : 4);
-    return drawPlot(frame, series, {
+    return drawPlot(frame, groups.length > 1 ? series : [], {
       height: rows.length * band + 60 + 18 * series.length,
       marginLeft: isNarrow ? 12 : Math.round(longest * LETTER) + 16,
       marginRight: 44,

@@ -46,7 +46,7 @@ export function legend(
     x += taken;
     return place;
   });
-  const height = (row + 1) * ROW + 10;
+  const height = series.length === 0 ? 0 : (row + 1) * ROW + 10;
   const marks = places.flatMap(({ entry, x: left, row: line }): Plot.Markish[] => {
     const dy = line * ROW - height + 4;
     const at = { frameAnchor: 'top-left' as const, dy, lineAnchor: 'top' as const, textAnchor: 'start' as const };

@@ -172,6 +172,7 @@ function lines(dots: readonly Dot[], options: LineOptions): Chart | undefined {
   const names = [...new Set(dots.map(({ series }) => series))];
   const series = names.map(seriesOf);
   const contexts = [...new Set(dots.map(({ x }) => x))].sort((a, b) => a - b);
+  const domain = wideDomain([...dots.flatMap(({ y, low = y, high = y }) => [y, low, high]), ...(rule ? [rule] : [])]);
   const overTokens: Plot.ScaleOptions = { label: 'tokens of context', type: 'log', base: 2, ticks: contexts };
   const draw = (frame: Frame): SVGSVGElement => {
     // Labels of ticks that would touch are left out.
@@ -183,7 +184,7 @@ function lines(dots: readonly Dot[], options: LineOptions): Chart | undefined {
         ...options.x,
         ...(options.x && { tickFormat: (value: number) => String(value) }),
       },
-      y: { label, type: 'log', grid: true, ticks: 5, tickFormat: shortNumber },
+      y: { label, type: 'log', domain, grid: true, ticks: 5, tickFormat: shortNumber },
       marks: [
         ...(rule === undefined ? [] : [Plot.ruleY([rule], { strokeOpacity: 0.6 })]),
         ...names.flatMap((name, index) => {
@@ -203,4 +204,11 @@ function lines(dots: readonly Dot[], options: LineOptions): Chart | undefined {
     });
   };
   return { id, title, note, draw };
+}
+
+/** From the least value to the greatest, and never less than a doubling: what hardly changes should look so. */
+function wideDomain(values: readonly number[]): [number, number] {
+  const [least, greatest] = [Math.min(...values), Math.max(...values)];
+  const missing = Math.sqrt(Math.max(1, (2 * least) / greatest));
+  return [least / missing, greatest * missing];
 }

@@ -17,7 +17,7 @@ dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.5rem; margin: 1rem 0; align-items: start; }
 figure { margin: 0; min-width: 0; }
 figure .head { display: flex; gap: 0.5rem; align-items: baseline; justify-content: space-between; flex-wrap: wrap; }
-figure .picture { min-height: 16rem; }
+figure .picture { min-height: 5rem; }
 figure svg { display: block; max-width: 100%; height: auto; }
 figcaption { margin: 0.25rem 0 0; }
 button { font: inherit; font-size: 0.75rem; color: var(--quiet); background: none; border: 1px solid var(--line); border-radius: 0.375rem; padding: 0.125rem 0.5rem; cursor: pointer; }
