@@ -6,6 +6,7 @@ import { addCompareCommand } from './compare_command.ts';
 import { addContextCommand } from './context_program.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
 import { benchModels } from './models_command.ts';
+import { addPeersCommand } from './peers_program.ts';
 import { addReportCommand } from './report_program.ts';
 import type { KernelsOptions, ModelsOptions } from './options.ts';
 import {
@@ -69,6 +70,7 @@ export function buildProgram(loadOpenModel: () => Promise<OpenModel>): Command {
     });
   addContextCommand(program);
   addCompareCommand(program);
+  addPeersCommand(program);
   addReportCommand(program);
   return program;
 }
