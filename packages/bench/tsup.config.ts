@@ -23,8 +23,19 @@ const options: Options[] = [
     entry: { cli: 'src/cli/main.ts', open_model: 'src/harness/open_model.ts' },
     splitting: true,
     external: [/^@mambalab\//, 'webgpu'],
-    noExternal: ['commander'],
+    noExternal: ['commander', 'linkedom', /^@observablehq\//, /^d3/],
     banner,
+  },
+  // The program of the page that `report` writes, which it puts into the page.
+  {
+    ...common,
+    entry: { report_page: 'src/report/page.ts' },
+    format: 'iife',
+    platform: 'browser',
+    minify: true,
+    sourcemap: false,
+    noExternal: [/./],
+    outExtension: () => ({ js: '.js' }),
   },
   // One file that runs wherever Node and the package webgpu are: copy it to the machine to be measured.
   { ...common, entry: { standalone: 'src/cli/main.ts' }, external: ['webgpu'], noExternal: [/^(?!webgpu$)/], banner },

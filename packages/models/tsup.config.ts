@@ -4,6 +4,7 @@ const options: Options = {
   entry: {
     index: 'src/index.ts',
     node: 'src/node.ts',
+    testing: 'src/testing.ts',
     cli: 'src/cli/main.ts',
     openai: 'src/openai/index.ts',
     serve: 'src/serve/index.ts',

@@ -86,7 +86,8 @@ describe('commands', () => {
   afterEach(() => vi.restoreAllMocks());
   const call = async (...words: readonly string[]): Promise<unknown> => {
     const json = join(folder, `${words[0] ?? ''}.json`);
-    const program = buildProgram(() => Promise.reject(new Error('no model is measured')));
+    const unused = (): Promise<never> => Promise.reject(new Error('no model is measured'));
+    const program = buildProgram({ openModel: unused, checkLeaks: unused });
     await program.parseAsync(['node', 'mambalab-bench', ...words, '--json', json]);
     return JSON.parse(readFileSync(json, 'utf8'));
   };

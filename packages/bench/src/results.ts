@@ -99,6 +99,8 @@ export interface KernelReport {
   readonly force: Readonly<Record<string, string>>;
   readonly ceilings: Ceilings;
   readonly kernels: readonly KernelResult[];
+  /** False where the run was interrupted. */
+  readonly complete?: boolean;
 }
 
 /** Bytes that a model occupies on the device. */
@@ -190,6 +192,8 @@ export interface ModelReport {
   readonly environment: Environment;
   readonly ceilings: Ceilings;
   readonly models: readonly ModelResult[];
+  /** False where the run was interrupted. */
+  readonly complete?: boolean;
 }
 
 /** @throws Error if a value is not a report of version 1 of this schema */

@@ -1,4 +1,5 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { requestDevice } from '@mambalab/kernels/node';
 import { environmentLines, formatBytes, formatChoices, formatNumber, formatPercent } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
@@ -9,7 +10,10 @@ import { timeOptions } from '../harness/time_options.ts';
 import { kernelBenches } from '../kernels/index.ts';
 import type { CaseResult } from '../results.ts';
 import { describeNode } from './environment.ts';
+import { onInterrupt } from './interrupt.ts';
+import { unknownName } from '../near.ts';
 import type { CommonOptions, KernelsOptions } from './options.ts';
+import { startProgress } from './progress.ts';
 import type { Column } from './table.ts';
 import { formatHeader, formatRow } from './table.ts';
 
@@ -20,10 +24,13 @@ export class UsageError extends Error {}
 export async function benchKernels(filter: string | undefined, options: KernelsOptions): Promise<boolean> {
   const benches = selectBenches(kernelBenches, filter);
   if (benches.length === 0) {
-    const names = kernelBenches.map(({ name }) => name).join(', ');
-    throw new UsageError(`No kernel's name holds '${filter ?? ''}'. There are: ${names}.`);
+    const names = kernelBenches.map(({ name }) => name);
+    throw new UsageError(unknownName('kernel', filter ?? '', names));
   }
   const device = await requestDevice({ toggles: options.toggles });
+  using interrupt = onInterrupt();
+  using progress = startProgress();
+  let done = 0;
   try {
     if (options.simd === 'subgroups' && !device.capabilities.features.has('subgroups')) {
       throw new UsageError('This device has no subgroups.');
@@ -38,18 +45,22 @@ export async function benchKernels(filter: string | undefined, options: KernelsO
       all: options.all === true,
       timed: options.time,
       ...(repeats === undefined ? {} : { repeats }),
+      signal: interrupt.signal,
       onStart: ({ environment, ceilings, seed }) => {
-        for (const line of environmentLines(environment, ceilings)) console.log(line);
-        console.log(`seed ${seed}\n\n${formatHeader(columns)}`);
+        for (const line of environmentLines(environment, ceilings)) progress.line(line);
+        progress.line(`seed ${seed}\n\n${formatHeader(columns)}`);
       },
-      onCase: (name, result) => console.log(formatRow(columns, [name, ...caseCells(result)])),
+      onKernel: (name) => progress.stage(name, done, benches.length),
+      onCase: (name, result) => progress.line(formatRow(columns, [name, ...caseCells(result)])),
       onResult: ({ name, verification, determinism }) => {
-        if (!verification.passed) console.log(`${name}: WRONG: ${verification.reason}`);
+        done += 1;
+        if (!verification.passed) progress.line(`${name}: WRONG: ${verification.reason}`);
         if (determinism?.equal === false) {
-          console.log(`${name}: UNSTABLE: repetition ${determinism.repeat} differs in value ${determinism.value}`);
+          progress.line(`${name}: UNSTABLE: repetition ${determinism.repeat} differs in value ${determinism.value}`);
         }
       },
     });
+    progress[Symbol.dispose]();
     const { kernels } = report;
     const passed = allPassed(kernels);
     const wrong = kernels.filter(({ verification }) => !verification.passed).length;
@@ -61,7 +72,7 @@ export async function benchKernels(filter: string | undefined, options: KernelsO
       );
     }
     console.log(`\n${kernels.length - wrong} of ${kernels.length} kernels verified, ${failed} cases failed`);
-    writeReport(options.json, report);
+    writeReport(options.json, { ...report, complete: !interrupt.signal.aborted });
     return passed;
   } finally {
     device.dispose();
@@ -73,9 +84,16 @@ export function timeRequest({ quick, memory, seed }: CommonOptions): TimeRequest
   return { quick, memory: memory === undefined ? undefined : memory * 2 ** 30, seed };
 }
 
+/** Writes a report that more may be added to. */
+export function saveReport(file: string | undefined, report: unknown): void {
+  if (file === undefined) return;
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, `${JSON.stringify(report, undefined, 1)}\n`);
+}
+
 export function writeReport(file: string | undefined, report: unknown): void {
   if (file === undefined) return;
-  writeFileSync(file, `${JSON.stringify(report, undefined, 1)}\n`);
+  saveReport(file, report);
   console.log(`written: ${file}`);
 }
 

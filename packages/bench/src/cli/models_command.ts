@@ -8,8 +8,10 @@ import { FULL_MODEL_BENCH, measureModel, QUICK_MODEL_BENCH, requiredCapacity } f
 import { timeOptions } from '../harness/time_options.ts';
 import type { BatchResult, DraftResult, ModelReport, ModelResult } from '../results.ts';
 import { describeNode } from './environment.ts';
-import { timeRequest, UsageError, writeReport } from './kernels_command.ts';
+import { onInterrupt } from './interrupt.ts';
+import { saveReport, timeRequest, UsageError, writeReport } from './kernels_command.ts';
 import type { ModelsOptions } from './options.ts';
+import { startProgress } from './progress.ts';
 import type { Column } from './table.ts';
 import { formatHeader, formatRow } from './table.ts';
 
@@ -54,27 +56,40 @@ export async function benchModels(
   const heater = await Heater.create(device);
   const warmUp = (): Promise<void> =>
     heater?.burst(options.quick === true ? WARM_UP.quick : WARM_UP.full) ?? Promise.resolve();
+  using interrupt = onInterrupt();
+  using progress = startProgress();
   try {
     const environment = describeEnvironment(device, describeNode(options.toggles));
     const ceilings = await measureCeilings(device, timeOptions(device.capabilities, timeRequest(options)));
-    console.log(`${environmentLines(environment, ceilings).join('\n')}\n\n${formatHeader(COLUMNS)}`);
+    progress.line(`${environmentLines(environment, ceilings).join('\n')}\n\n${formatHeader(COLUMNS)}`);
     const models: ModelResult[] = [];
-    for (const choice of choices) {
+    const reportOf = (complete: boolean): ModelReport => ({
+      schema: 'mambalab-bench/models',
+      version: 1,
+      environment,
+      ceilings,
+      models,
+      complete,
+    });
+    for (const [index, choice] of choices.entries()) {
+      if (interrupt.signal.aborted) break;
+      progress.stage('source' in choice ? choice.source : choice.preset, index, choices.length);
       const { dtype, draft } = options;
       const capacity = requiredCapacity(settings);
       const model = await openModel(device, choice, { ...(dtype !== undefined && { dtype }), draft, capacity });
       try {
         const result = await measureModel(model, ceilings, { ...settings, warmUp });
-        for (const line of modelLines(result)) console.log(line);
-        for (const batch of result.batches ?? []) console.log(batchLine(batch));
-        if (result.draft !== undefined) console.log(draftLine(result.draft));
+        for (const line of modelLines(result)) progress.line(line);
+        for (const batch of result.batches ?? []) progress.line(batchLine(batch));
+        if (result.draft !== undefined) progress.line(draftLine(result.draft));
         models.push(result);
+        // A run that something ends keeps what it has.
+        saveReport(options.json, reportOf(false));
       } finally {
         model.dispose();
       }
     }
-    const report: ModelReport = { schema: 'mambalab-bench/models', version: 1, environment, ceilings, models };
-    writeReport(options.json, report);
+    writeReport(options.json, reportOf(!interrupt.signal.aborted));
   } finally {
     heater?.dispose();
     device.dispose();

@@ -4,10 +4,14 @@ import manifest from '../../package.json' with { type: 'json' };
 import type { checkLeaks } from '../harness/leaks.ts';
 import type { OpenModel } from '../harness/model_bench.ts';
 import { addEvaluationCommands } from './evaluation_commands.ts';
+import { addCompareCommand } from './compare_command.ts';
+import { addContextCommand } from './context_program.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
 import { benchLeaks } from './leaks_command.ts';
 import { benchModels } from './models_command.ts';
 import type { KernelsOptions, LeaksOptions, ModelsOptions } from './options.ts';
+import { addPeersCommand } from './peers_program.ts';
+import { addReportCommand } from './report_program.ts';
 import {
   allOption,
   batchOption,
@@ -87,6 +91,10 @@ export function buildProgram(load: LateParts): Command {
       if (!(await benchLeaks(options, await load.checkLeaks()))) process.exitCode = 1;
     });
   addEvaluationCommands(program);
+  addContextCommand(program);
+  addCompareCommand(program);
+  addPeersCommand(program);
+  addReportCommand(program);
   return program;
 }
 

@@ -1,7 +1,9 @@
 import type { Device } from '@mambalab/kernels';
+import { ArgumentError } from '@mambalab/kernels';
 import type { GenerateOptions, Model } from '@mambalab/models';
 import { createRandomModel, Sequence, stateTensors, UnsupportedModelError } from '@mambalab/models';
 import { loadModel } from '@mambalab/models/node';
+import { unknownName } from '../near.ts';
 import type { ModelMemory } from '../results.ts';
 import type { BatchRun, DecodeRun, DraftRun, MeasurableModel, ModelChoice, OpenModelOptions } from './model_bench.ts';
 import { longestTogether } from './model_bench.ts';
@@ -51,7 +53,7 @@ async function open(
   }
   const config = PRESETS[choice.preset];
   if (config === undefined) {
-    throw new RangeError(`There is no preset '${choice.preset}'; use one of: ${Object.keys(PRESETS).join(', ')}.`);
+    throw new ArgumentError(unknownName('preset', choice.preset, Object.keys(PRESETS)), 'Name one of them.');
   }
   const dtype = storage ?? 'f16';
   const model = await createRandomModel(config, { device, dtype, contextLength });
