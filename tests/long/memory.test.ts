@@ -8,7 +8,8 @@ import { expect, it, onTestFinished } from 'vitest';
 import { openCheckpoint } from '../../packages/models/src/weights/folder.ts';
 import { planWeights } from '../../packages/models/src/weights/plan.ts';
 import type { UploadDevice } from '../../packages/models/src/weights/upload.ts';
-import { plannedBytes, uploadWeights } from '../../packages/models/src/weights/upload.ts';
+import { uploadWeights } from '../../packages/models/src/weights/upload.ts';
+import { plannedBytes, transformedPieces } from '../../packages/models/src/weights/weight_pieces.ts';
 import { temporaryFolder } from '../support/caches.ts';
 
 const MIB = 2 ** 20;
@@ -76,7 +77,7 @@ it.each<[string, WeightDtype, boolean]>([
       const plan = planWeights(parseConfig(config), source, dtype);
       await folder.beginStreaming?.();
       const device = nowhere();
-      await uploadWeights(device, plan, source, { onBytes: watch });
+      await uploadWeights(device, plan, transformedPieces(plan, source), { onBytes: watch });
       await folder.endStreaming?.();
       await source.dispose();
       clearInterval(timer);
