@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import manifest from '../../package.json' with { type: 'json' };
 import type { OpenModel } from '../harness/model_bench.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
+import { loadCommand } from './load_command.ts';
 import { benchModels } from './models_command.ts';
 import type { KernelsOptions, ModelsOptions } from './options.ts';
 import {
@@ -64,6 +65,7 @@ export function buildProgram(loadOpenModel: () => Promise<OpenModel>): Command {
     .action(async (sources: readonly string[], options: ModelsOptions) => {
       await benchModels(sources, options, await loadOpenModel());
     });
+  program.addCommand(loadCommand());
   return program;
 }
 
