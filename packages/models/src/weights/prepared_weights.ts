@@ -8,8 +8,8 @@ import type { WeightPiece, WeightPieces } from './weight_pieces.ts';
 /** Prefix of the keys under which weights are stored as they lie on the GPU: `prepared/KEY/SEGMENT`, `about` and `whole`. */
 export const PREPARED = 'prepared/';
 
-/** Segments that are read at a time, or wait for their turn; one more is written to the GPU: 72 MiB in all. */
-const READS = 8;
+/** Segments that are read at a time, or wait for their turn; one more is written to the GPU: 40 MiB in all. Node has four threads. */
+const READS = 4;
 
 /** What is stored of weights: segments of 8 MiB, one piece after another, and this beside them once they are whole. */
 export interface PreparedMark {
