@@ -26,6 +26,7 @@ import { checkQuantization } from './weights/quantization.ts';
 import { randomWeights } from './weights/random_weights.ts';
 import type { Folder } from './weights/source.ts';
 import type { OpenOptions, SourceOptions } from './weights/source_options.ts';
+import { plannedBytes } from './weights/weight_pieces.ts';
 
 /** How far loading is. */
 export interface LoadProgress {
@@ -145,7 +146,7 @@ async function build<Source>(
   const contextLength = contextLengthOf(parsed.spec.contextLength, options.contextLength);
 
   let loadedBytes = 0;
-  let totalBytes = 0;
+  let totalBytes = plannedBytes(plan, checkpoint.source);
   const shelf = await openShelf(folder, checkpoint.source, plan, {
     ...options,
     dtype,
