@@ -8,7 +8,7 @@
 //! axis weight: f32 | f16 | bf16 | q8 | q4
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, UNROLL, AHEAD, Sums, addProducts, addScaled, totalsOf, productOf, squareOf};
 import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
@@ -161,21 +161,22 @@ fn main(
   let starts = params.xOffset + xRows * params.xStride;
 
   var sums: Sums;
-  // Pairs of loads that need no mask, both issued before either is used, then the rest.
-  let pairs = params.inner / VALUES_PER_LOAD / (2u * WORKGROUP_SIZE);
-  for (var pair = 0u; pair < pairs; pair++) {
-    let unit = pair * 2u * WORKGROUP_SIZE + local;
+  // Loads that need no mask, AHEAD of each row before the first is used, then the rest.
+  let rounds = params.inner / VALUES_PER_LOAD / (AHEAD * WORKGROUP_SIZE);
+  for (var round = 0u; round < rounds; round++) {
+    let unit = round * AHEAD * WORKGROUP_SIZE + local;
     let one = load(rows + unit);
-    let two = load(rows + unit + WORKGROUP_SIZE);
-    multiply(&sums, starts, unit, one, false);
-    multiply(&sums, starts, unit + WORKGROUP_SIZE, two, false);
+    if (AHEAD > 1u) {
+      let two = load(rows + unit + WORKGROUP_SIZE);
+      multiply(&sums, starts, unit, one, false);
+      multiply(&sums, starts, unit + WORKGROUP_SIZE, two, false);
+    } else {
+      multiply(&sums, starts, unit, one, false);
+    }
   }
   let units = (params.inner + VALUES_PER_LOAD - 1u) / VALUES_PER_LOAD;
-  let done = pairs * 2u * WORKGROUP_SIZE;
-  let rounds = (units - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-  for (var round = 0u; round < rounds; round++) {
-    let unit = done + round * WORKGROUP_SIZE + local;
-    if (unit < units) { multiply(&sums, starts, unit, load(rows + unit), true); }
+  for (var unit = rounds * AHEAD * WORKGROUP_SIZE + local; unit < units; unit += WORKGROUP_SIZE) {
+    multiply(&sums, starts, unit, load(rows + unit), true);
   }
 
   let totals = totalsOf(sums, local, subgroupSize);
@@ -183,8 +184,8 @@ fn main(
   let row = workgroup.z * X_ROWS + m;
   let output = first + local % ROWS;
   if (m >= X_ROWS || row >= params.rows || output >= params.outputs) { return; }
-  var value = totals.products[m][local % ROWS];
-  if (HAS_NORM) { value *= inverseSqrt(totals.squares[m] / f32(params.inner) + params.eps); }
+  var value = productOf(totals, m, local % ROWS);
+  if (HAS_NORM) { value *= inverseSqrt(squareOf(totals, m) / f32(params.inner) + params.eps); }
   if (HAS_BIAS) { value += bias[params.biasOffset + output]; }
   value = params.scale * activate(ACTIVATION, vec4<f32>(value)).x;
   let at = params.yOffset + row * params.yStride + output;

@@ -8,7 +8,7 @@
 //! axis weight: f32 | f16 | bf16 | q8 | q4
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, UNROLL, AHEAD, Sums, addProducts, addScaled, totalsOf, productOf, squareOf};
 import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
@@ -181,21 +181,22 @@ fn main(
   let starts = params.xOffset + xRows * params.xStride;
 
   var sums: Sums;
-  // Pairs of loads that need no mask, both issued before either is used, then the rest.
-  let pairs = params.inner / VALUES_PER_LOAD / (2u * WORKGROUP_SIZE);
-  for (var pair = 0u; pair < pairs; pair++) {
-    let unit = pair * 2u * WORKGROUP_SIZE + local;
+  // Loads that need no mask, AHEAD of each row before the first is used, then the rest.
+  let rounds = params.inner / VALUES_PER_LOAD / (AHEAD * WORKGROUP_SIZE);
+  for (var round = 0u; round < rounds; round++) {
+    let unit = round * AHEAD * WORKGROUP_SIZE + local;
     let one = load(rows + unit);
-    let two = load(rows + unit + WORKGROUP_SIZE);
-    multiply(&sums, starts, unit, one, false);
-    multiply(&sums, starts, unit + WORKGROUP_SIZE, two, false);
+    if (AHEAD > 1u) {
+      let two = load(rows + unit + WORKGROUP_SIZE);
+      multiply(&sums, starts, unit, one, false);
+      multiply(&sums, starts, unit + WORKGROUP_SIZE, two, false);
+    } else {
+      multiply(&sums, starts, unit, one, false);
+    }
   }
   let units = (params.inner + VALUES_PER_LOAD - 1u) / VALUES_PER_LOAD;
-  let done = pairs * 2u * WORKGROUP_SIZE;
-  let rounds = (units - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-  for (var round = 0u; round < rounds; round++) {
-    let unit = done + round * WORKGROUP_SIZE + local;
-    if (unit < units) { multiply(&sums, starts, unit, load(rows + unit), true); }
+  for (var unit = rounds * AHEAD * WORKGROUP_SIZE + local; unit < units; unit += WORKGROUP_SIZE) {
+    multiply(&sums, starts, unit, load(rows + unit), true);
   }
 
   let totals = totalsOf(sums, local, subgroupSize);
@@ -205,11 +206,11 @@ fn main(
   let output = first + lane;
   if (m >= X_ROWS || row >= params.rows || output >= params.outputs) { return; }
   var norm = 1.0;
-  if (HAS_NORM) { norm = inverseSqrt(totals.squares[m] / f32(params.inner) + params.eps); }
-  var value = totals.products[m][select(lane, lane * 2u + 1u, GATED) % 4u] * norm;
+  if (HAS_NORM) { norm = inverseSqrt(squareOf(totals, m) / f32(params.inner) + params.eps); }
+  var value = productOf(totals, m, select(lane, lane * 2u + 1u, GATED)) * norm;
   if (HAS_UP_BIAS) { value += upBias[params.upBiasOffset + output]; }
   if (GATED) {
-    var gated = totals.products[m][lane * 2u % 4u] * norm;
+    var gated = productOf(totals, m, lane * 2u) * norm;
     if (HAS_GATE_BIAS) { gated += gateBias[params.gateBiasOffset + output]; }
     value *= activate(ACTIVATION, vec4<f32>(gated)).x;
   } else {

@@ -8,7 +8,7 @@
 //! axis weight: f32 | f16 | bf16 | q8 | q4
 //! axis access: vector | scalar
 import package::shared::activations::activate;
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, HAS_NORM, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, HAS_NORM, UNROLL, AHEAD, Sums, addProducts, addScaled, totalsOf, productOf, squareOf};
 import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
@@ -173,30 +173,31 @@ fn main(
   let start = params.xOffset + select(pair / params.slots, pair, PAIRED) * params.xStride;
 
   var sums: Sums;
-  // Pairs of loads that need no mask, both issued before either is used, then the rest.
-  let pairs = params.inner / VALUES_PER_LOAD / (2u * WORKGROUP_SIZE);
-  for (var pair = 0u; pair < pairs; pair++) {
-    let unit = pair * 2u * WORKGROUP_SIZE + local;
+  // Loads that need no mask, AHEAD of each row before the first is used, then the rest.
+  let rounds = params.inner / VALUES_PER_LOAD / (AHEAD * WORKGROUP_SIZE);
+  for (var round = 0u; round < rounds; round++) {
+    let unit = round * AHEAD * WORKGROUP_SIZE + local;
     let one = load(rows + unit);
-    let two = load(rows + unit + WORKGROUP_SIZE);
-    multiply(&sums, start, unit, one, false);
-    multiply(&sums, start, unit + WORKGROUP_SIZE, two, false);
+    if (AHEAD > 1u) {
+      let two = load(rows + unit + WORKGROUP_SIZE);
+      multiply(&sums, start, unit, one, false);
+      multiply(&sums, start, unit + WORKGROUP_SIZE, two, false);
+    } else {
+      multiply(&sums, start, unit, one, false);
+    }
   }
   let units = (params.inner + VALUES_PER_LOAD - 1u) / VALUES_PER_LOAD;
-  let done = pairs * 2u * WORKGROUP_SIZE;
-  let rounds = (units - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-  for (var round = 0u; round < rounds; round++) {
-    let unit = done + round * WORKGROUP_SIZE + local;
-    if (unit < units) { multiply(&sums, start, unit, load(rows + unit), true); }
+  for (var unit = rounds * AHEAD * WORKGROUP_SIZE + local; unit < units; unit += WORKGROUP_SIZE) {
+    multiply(&sums, start, unit, load(rows + unit), true);
   }
 
   let totals = totalsOf(sums, local, subgroupSize);
   let output = first + local;
   if (local >= made || output >= params.outputs) { return; }
   var norm = 1.0;
-  if (HAS_NORM) { norm = inverseSqrt(totals.squares[0] / f32(params.inner) + params.eps); }
-  var value = totals.products[0][select(local, local * 2u, GATED)] * norm;
+  if (HAS_NORM) { norm = inverseSqrt(squareOf(totals, 0u) / f32(params.inner) + params.eps); }
+  var value = productOf(totals, 0u, select(local, local * 2u, GATED)) * norm;
   value = activate(ACTIVATION, vec4<f32>(value)).x;
-  if (GATED) { value *= totals.products[0][(local * 2u + 1u) % 4u] * norm; }
+  if (GATED) { value *= productOf(totals, 0u, local * 2u + 1u) * norm; }
   y[pair * params.yStride + output] = value;
 }

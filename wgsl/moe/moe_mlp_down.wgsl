@@ -6,7 +6,7 @@
 // Requirements: none; subgroups shorten the reduction.
 //! axis simd: subgroups(subgroups) | baseline
 //! axis weight: f32 | f16 | bf16 | q8 | q4
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, UNROLL, Sums, addProducts, addScaled, totalsOf, productOf};
 import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
@@ -159,7 +159,7 @@ fn main(
   let totals = totalsOf(sums, local, subgroupSize);
   let output = first + local;
   if (local >= ROWS || output >= params.outputs) { return; }
-  var value = params.scale * totals.products[0][local];
+  var value = params.scale * productOf(totals, 0u, local);
   let at = params.yOffset + token * params.yStride + output;
   if (HAS_RESIDUAL) { value += y[at]; }
   y[at] = value;

@@ -6,7 +6,7 @@
 // Requirements: none; subgroups shorten the reduction. K / groups and the offsets and strides of u are multiples of 4.
 //! axis simd: subgroups(subgroups) | baseline
 //! axis weight: f32 | f16 | bf16 | q8 | q4
-import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, UNROLL, Sums, addProducts, addScaled, totalsOf};
+import package::shared::row_sums::{WORKGROUP_SIZE, ROWS, X_ROWS, HAS_NORM, UNROLL, AHEAD, Sums, addProducts, addScaled, totalsOf, productOf, squareOf};
 import package::shared::weights::{VALUES_PER_LOAD, QUADS, Loads, quadsOf, blockOf, scaleOf, turnOf, turned};
 @if(simd_subgroups) enable subgroups;
 
@@ -178,21 +178,22 @@ fn main(
   if (GROUP_WIDTH > 0u) { findFactors(xRows, local); }
 
   var sums: Sums;
-  // Pairs of loads, both issued before either is used, then the rest.
-  let pairs = params.width / VALUES_PER_LOAD / (2u * WORKGROUP_SIZE);
-  for (var pair = 0u; pair < pairs; pair++) {
-    let unit = pair * 2u * WORKGROUP_SIZE + local;
+  // AHEAD loads of each row before the first is used, then the rest.
+  let rounds = params.width / VALUES_PER_LOAD / (AHEAD * WORKGROUP_SIZE);
+  for (var round = 0u; round < rounds; round++) {
+    let unit = round * AHEAD * WORKGROUP_SIZE + local;
     let one = load(rows + unit);
-    let two = load(rows + unit + WORKGROUP_SIZE);
-    multiply(&sums, starts, unit, one);
-    multiply(&sums, starts, unit + WORKGROUP_SIZE, two);
+    if (AHEAD > 1u) {
+      let two = load(rows + unit + WORKGROUP_SIZE);
+      multiply(&sums, starts, unit, one);
+      multiply(&sums, starts, unit + WORKGROUP_SIZE, two);
+    } else {
+      multiply(&sums, starts, unit, one);
+    }
   }
   let units = (params.width + VALUES_PER_LOAD - 1u) / VALUES_PER_LOAD;
-  let done = pairs * 2u * WORKGROUP_SIZE;
-  let rounds = (units - done + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-  for (var round = 0u; round < rounds; round++) {
-    let unit = done + round * WORKGROUP_SIZE + local;
-    if (unit < units) { multiply(&sums, starts, unit, load(rows + unit)); }
+  for (var unit = rounds * AHEAD * WORKGROUP_SIZE + local; unit < units; unit += WORKGROUP_SIZE) {
+    multiply(&sums, starts, unit, load(rows + unit));
   }
 
   let totals = totalsOf(sums, local, subgroupSize);
@@ -200,8 +201,8 @@ fn main(
   let row = workgroup.z * X_ROWS + m;
   let output = first + local % ROWS;
   if (m >= X_ROWS || row >= params.rows || output >= params.outputs) { return; }
-  var value = totals.products[m][local % ROWS];
-  if (HAS_NORM) { value *= inverseSqrt(totals.squares[m] / f32(params.width) + params.eps); }
+  var value = productOf(totals, m, local % ROWS);
+  if (HAS_NORM) { value *= inverseSqrt(squareOf(totals, m) / f32(params.width) + params.eps); }
   if (HAS_BIAS) { value += bias[params.biasOffset + output]; }
   let at = params.yOffset + row * params.yStride + output;
   if (HAS_RESIDUAL) { value += y[at]; }

@@ -66,14 +66,14 @@ describe.each(simdChoices(device))('matvec %o', (force) => {
     const x = normalTensor(random, [rows, inner]);
     const weight = weightMatrix(random, [outputs, inner], 'f16');
     const expected = reference({ x: x.data, weight: weight.values }, { rows, inner, outputs });
-    for (const [ROWS, X_ROWS, WORKGROUP_SIZE] of [
-      [1, 1, 32],
-      [1, 4, 32],
-      [2, 2, 64],
-      [4, 1, 256],
-      [4, 4, 32],
+    for (const [ROWS, X_ROWS, WORKGROUP_SIZE, AHEAD] of [
+      [1, 1, 32, 1],
+      [1, 4, 32, 2],
+      [2, 2, 64, 1],
+      [4, 1, 256, 2],
+      [4, 4, 32, 1],
     ] as const) {
-      const shape = { ROWS, X_ROWS, WORKGROUP_SIZE };
+      const shape = { ROWS, X_ROWS, WORKGROUP_SIZE, AHEAD };
       const y = await run(device, matvec, { x, weight: weight.tensor }, { shape }, settings);
       expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });
     }
@@ -151,7 +151,7 @@ it.each(['q8', 'q4'] as const)('agrees with the workgroups of a GPU for %s, norm
   const weight = weightMatrix(random, [outputs, inner], dtype);
   const normWeight = normalTensor(random, [inner]);
   // Pairs of loads without a mask, and a rest.
-  const shape = { ROWS: 4, X_ROWS: 2, WORKGROUP_SIZE: 32 } as const;
+  const shape = { ROWS: 4, X_ROWS: 2, WORKGROUP_SIZE: 32, AHEAD: 2 } as const;
   const options = { shape, normEps: 0.01, normWeightOffset: 1 };
   const inputs = { x, weight: weight.tensor, normWeight };
   const y = await run(asHardware(device), matvec, inputs, options, { poison: true });
@@ -182,7 +182,7 @@ it('makes more outputs than one dimension of a grid holds', async () => {
   const random = new Random(9);
   const x = normalTensor(random, [1, inner]);
   const weight = weightMatrix(random, [outputs, inner], 'f16');
-  const shape = { ROWS: 1, X_ROWS: 1, WORKGROUP_SIZE: 32 } as const;
+  const shape = { ROWS: 1, X_ROWS: 1, WORKGROUP_SIZE: 32, AHEAD: 1 } as const;
   const y = await run(device, matvec, { x, weight: weight.tensor }, { shape }, { poison: true, executor });
   const expected = reference({ x: x.data, weight: weight.values }, { inner, outputs });
   expectProduct(y.data, expected, { x: x.data, weight: weight.values, inner });

@@ -245,6 +245,8 @@ export type VectorShape = {
   readonly ROWS: 1 | 2 | 4;
   /** Rows of x of one workgroup: 1, 2 or 4. */
   readonly X_ROWS: 1 | 2 | 4;
+  /** Loads of each row that are issued before the first is used. */
+  readonly AHEAD: 1 | 2;
 };
 
 /**
@@ -263,33 +265,30 @@ export function chooseVector(
     // A CPU runs invocations one subgroup after another, and switches between them at every barrier: the smallest
     // workgroups win. Measured on SwiftShader, 2 busy cores, 902 x 192 f16: 76 ms with 32 invocations for each output,
     // 22 ms with 32 for four outputs, 3.9 ms with 4 for four.
-    return { WORKGROUP_SIZE: 4 * xRows, ROWS: 4, X_ROWS: xRows };
+    return { WORKGROUP_SIZE: 4 * xRows, ROWS: 4, X_ROWS: xRows, AHEAD: 2 };
   }
   const loads = Math.ceil(inner / valuesPerLoad(dtype));
+  // Swept on an H200 over the matrices of models from 130M to 8B (docs/performance.md has the table): a wide matrix fills
+  // the device with workgroups of one subgroup; a narrow one wants the rows themselves shared by more invocations.
+  const wide = outputs >= 8192;
   if (isQuantized(dtype)) {
-    // A load of quants meets two to four times the bytes of its f16s in x: outputs share x wherever there are many. Swept
-    // on an H200 as below; the two best shapes of a matrix differ by a few per cent.
-    if (outputs < 4096 && !gained) {
-      return loads <= SHORT_ROW
-        ? { WORKGROUP_SIZE: 32, ROWS: 1, X_ROWS: xRows }
-        : { WORKGROUP_SIZE: 128, ROWS: 2, X_ROWS: xRows };
+    // A load of quants meets two to four times the bytes of its f16s in x: four outputs share them.
+    const ROWS = outputs >= 1024 ? 4 : 1;
+    if (dtype === 'q8') {
+      const size = loads < 128 ? 32 : wide ? (loads % 64 === 0 ? 64 : 32) : loads >= 1024 ? 256 : 128;
+      return { WORKGROUP_SIZE: size, ROWS, X_ROWS: xRows, AHEAD: 1 };
     }
-    const size = loads >= 1024 ? 128 : loads >= 128 && outputs < 8192 ? 64 : 32;
-    return { WORKGROUP_SIZE: size, ROWS: outputs >= 2048 ? 4 : outputs >= 1024 ? 2 : 1, X_ROWS: xRows };
+    if (loads < 128) {
+      const size = wide || loads < 64 ? 32 : 64;
+      return { WORKGROUP_SIZE: size, ROWS, X_ROWS: xRows, AHEAD: wide && loads % 64 === 0 ? 2 : 1 };
+    }
+    if (loads < 256 && outputs >= 4096) return { WORKGROUP_SIZE: 64, ROWS, X_ROWS: xRows, AHEAD: 2 };
+    return { WORKGROUP_SIZE: 128, ROWS, X_ROWS: xRows, AHEAD: loads >= 256 ? 2 : 1 };
   }
-  // Swept on an H200 over the matrices of models from 130M to 8B, f16 (docs/performance.md has the table): long rows
-  // want a workgroup of their own, short ones a subgroup that makes several outputs. With a gain, one output reads four
-  // times the bytes of its weights in x and gain, from the cache: four outputs share them.
-  if (loads <= SHORT_ROW && outputs >= 2048) {
-    return { WORKGROUP_SIZE: 32, ROWS: outputs >= 8192 ? 4 : 2, X_ROWS: xRows };
-  }
-  if (gained) return { WORKGROUP_SIZE: loads <= 512 ? 64 : 128, ROWS: outputs >= 2048 ? 4 : 1, X_ROWS: xRows };
-  const long = loads >= 2048 || (loads >= 1024 && outputs < 4096) || (loads === 512 && outputs <= 4096);
-  return { WORKGROUP_SIZE: long ? 128 : 64, ROWS: 1, X_ROWS: xRows };
+  if (loads < 128) return { WORKGROUP_SIZE: 32, ROWS: 2, X_ROWS: xRows, AHEAD: 1 };
+  if (wide && loads < 512) return { WORKGROUP_SIZE: 32, ROWS: 4, X_ROWS: xRows, AHEAD: 1 };
+  return { WORKGROUP_SIZE: !gained && !wide && loads >= 1024 ? 256 : 128, ROWS: 2, X_ROWS: xRows, AHEAD: 1 };
 }
-
-/** 16-byte loads of a row that 32 invocations handle well: 2560 values of f16. */
-const SHORT_ROW = 320;
 
 /** Grid of a matrix-vector shader whose workgroups make `perWorkgroup` outputs each. */
 export function vectorGrid(

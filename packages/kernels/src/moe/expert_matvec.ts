@@ -89,6 +89,6 @@ export function recordExpertVector(recording: Recording, kernel: string, pass: V
 /** The shape of a matrix-vector product whose grid all pairs fill together. */
 function chooseExpertVector(recording: Recording, { view, gate, pairs, normWeight }: VectorPass) {
   const together = { ...view, outputs: view.outputs * maximumSize(pairs.pairs) };
-  const { WORKGROUP_SIZE, ROWS } = chooseVector(1, together, recording.capabilities, normWeight !== undefined);
-  return { WORKGROUP_SIZE, ROWS: gate !== undefined && ROWS === 1 ? (2 as const) : ROWS };
+  const { WORKGROUP_SIZE, ROWS, AHEAD } = chooseVector(1, together, recording.capabilities, normWeight !== undefined);
+  return { WORKGROUP_SIZE, ROWS: gate !== undefined && ROWS === 1 ? (2 as const) : ROWS, AHEAD };
 }
