@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { utimes } from 'node:fs/promises';
+import { readdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { listCache, loadModel, openCache } from '@mambalab/models/node';
 import type { LoadOptions, LoadProgress, Model } from '@mambalab/models';
 import { describe, expect, it } from 'vitest';
+import { measureLoads } from '../../packages/bench/src/harness/measure_load.ts';
+import { writeRandomCheckpoint } from '../../packages/bench/src/harness/random_checkpoint.ts';
 import { memoryCache, temporaryFolder } from '../support/caches.ts';
 import { copyCheckpoint } from '../support/checkpoints.ts';
 import { fixturePath } from '../support/fixtures.ts';
@@ -85,4 +87,35 @@ describe('a model that is loaded again', () => {
       if (!isMade) await utimes(join(folder, 'model.safetensors'), 1, 1);
     }
   });
+});
+
+it('what a load takes is measured, made and kept', async () => {
+  const folder = await temporaryFolder();
+  const config: unknown = JSON.parse(readFileSync(join(path, 'config.json'), 'utf8'));
+  await writeRandomCheckpoint(config, folder);
+  const runs = await measureLoads(folder, {
+    dtype: 'q8',
+    cacheParent: folder,
+    repeats: 1,
+    warmUp: false,
+    requestDevice: openTestDevice,
+    onRun: () => undefined,
+  });
+  expect(runs.map(({ kind, notes }) => [kind, notes])).toEqual([
+    ['made', []],
+    ['prepared', []],
+  ]);
+  const [made, kept] = runs;
+  expect(made?.bytes).toBe(kept?.bytes);
+  expect(made?.storingSeconds).toBeGreaterThan(0);
+  expect(kept?.storingSeconds).toBe(0);
+  expect(kept?.readingSeconds).toBeGreaterThan(0);
+  for (const { seconds, uploadedSeconds, writingSeconds, gigabytesPerSecond, bytes } of runs) {
+    expect(writingSeconds).toBeGreaterThan(0);
+    expect(uploadedSeconds).toBeGreaterThan(writingSeconds);
+    expect(seconds).toBeGreaterThanOrEqual(uploadedSeconds);
+    expect(gigabytesPerSecond).toBeCloseTo(bytes / uploadedSeconds / 1e9);
+  }
+  // What was kept for the measurement is gone.
+  expect((await readdir(folder)).sort()).toEqual(['config.json', 'model.safetensors']);
 });

@@ -6,6 +6,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { environmentLines, formatBytes, formatNumber } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
 import type { LoadRun } from '../harness/measure_load.ts';
+import { PRESETS } from '../harness/presets.ts';
 import type { Environment } from '../results.ts';
 import { describeNode } from './environment.ts';
 import { UsageError, writeReport } from './kernels_command.ts';
@@ -74,7 +75,7 @@ async function benchLoad(given: string | undefined, flags: LoadFlags): Promise<v
   // What reads and writes models is loaded by this command only.
   const { measureLoads } = await import('../harness/measure_load.ts');
   const { writeRandomCheckpoint } = await import('../harness/random_checkpoint.ts');
-  if (preset !== undefined) await writeRandomCheckpoint(preset, source);
+  if (preset !== undefined) await writeRandomCheckpoint(configOf(preset), source);
   await mkdir(cache, { recursive: true });
   const device = await requestDevice({ toggles });
   const environment = describeEnvironment(device, describeNode(toggles));
@@ -84,6 +85,7 @@ async function benchLoad(given: string | undefined, flags: LoadFlags): Promise<v
     dtype,
     cacheParent: cache,
     repeats,
+    warmUp: true,
     requestDevice: () => requestDevice({ toggles }),
     onRun: (run) => {
       console.log(formatRow(COLUMNS, cellsOf(run)));
@@ -92,6 +94,12 @@ async function benchLoad(given: string | undefined, flags: LoadFlags): Promise<v
   });
   const report: LoadReport = { schema: 'mambalab-bench/load', version: 1, environment, source, dtype, runs };
   writeReport(flags.json, report);
+}
+
+function configOf(preset: string): unknown {
+  const config = PRESETS[preset];
+  if (config !== undefined) return config;
+  throw new UsageError(`There is no preset '${preset}'; use one of: ${Object.keys(PRESETS).join(', ')}.`);
 }
 
 function cellsOf(run: LoadRun): string[] {

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Device } from '@mambalab/kernels';
-import type { Cache, LoadOptions, LoadProgress, WeightDtype } from '@mambalab/models';
+import type { Cache, LoadProgress, WeightDtype } from '@mambalab/models';
 import { loadModel, openCache } from '@mambalab/models/node';
 
 /** One load, from the call to a model that answers. */
@@ -33,6 +33,8 @@ export interface MeasureLoadOptions {
   readonly cacheParent: string;
   /** Loads after the first. */
   readonly repeats: number;
+  /** Whether shaders are compiled, too. */
+  readonly warmUp: boolean;
   /** A device of its own for each load, since compiled shaders belong to one. */
   requestDevice(): Promise<Device>;
   onRun(run: LoadRun): void;
@@ -62,7 +64,7 @@ async function measureLoad(
   source: string,
   kind: LoadRun['kind'],
   kept: Cache,
-  { dtype, requestDevice }: MeasureLoadOptions,
+  { dtype, warmUp, requestDevice }: MeasureLoadOptions,
 ): Promise<LoadRun> {
   const device = await requestDevice();
   try {
@@ -90,8 +92,7 @@ async function measureLoad(
       if (phase === 'compile') uploadedSeconds = elapsed();
       if (note !== undefined) notes.push(note);
     };
-    const load: LoadOptions = { device, dtype, cache, prepared: true, onProgress };
-    using model = await loadModel(source, load);
+    using model = await loadModel(source, { device, dtype, cache, prepared: true, warmUp, onProgress });
     const seconds = elapsed();
     const bytes = model.runtime.weightsBytes;
     return {
