@@ -1,15 +1,15 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { HostTensor, Tensor } from '@mambalab/kernels';
 import { parseConfig } from '@mambalab/models';
 import type { WeightDtype } from '@mambalab/models';
 import { openCache, openFolder } from '@mambalab/models/node';
 import { expect, it, onTestFinished } from 'vitest';
 import { openCheckpoint } from '../../packages/models/src/weights/folder.ts';
 import { planWeights } from '../../packages/models/src/weights/plan.ts';
-import type { UploadDevice } from '../../packages/models/src/weights/upload.ts';
-import { plannedBytes, uploadWeights } from '../../packages/models/src/weights/upload.ts';
+import { uploadWeights } from '../../packages/models/src/weights/upload.ts';
+import { plannedBytes, transformedPieces } from '../../packages/models/src/weights/weight_pieces.ts';
 import { temporaryFolder } from '../support/caches.ts';
+import { nowhereDevice, watchMemory } from '../support/host_device.ts';
 
 const MIB = 2 ** 20;
 
@@ -23,36 +23,6 @@ async function serveLarge(): Promise<{ readonly url: string; readonly size: numb
   return { url: `http://127.0.0.1:${port}/`, size };
 }
 
-/** A device that takes every byte and keeps none. */
-function nowhere(): UploadDevice & { written: number } {
-  const tensor = (label: string, dtype: Tensor['dtype'], shape: readonly number[], rowStride?: number): Tensor => ({
-    label,
-    buffer: {} as GPUBuffer,
-    byteOffset: 0,
-    byteLength: Infinity,
-    dtype,
-    shape,
-    rowStride: rowStride ?? shape[shape.length - 1] ?? 1,
-    dispose: () => undefined,
-    [Symbol.dispose]: () => undefined,
-  });
-  return {
-    written: 0,
-    createTensor: tensor,
-    guard: async (_what, body) => await body(),
-    idle: () => Promise.resolve(),
-    write(_tensor, data: HostTensor['data']) {
-      this.written += data.byteLength;
-    },
-  };
-}
-
-/** Bytes of JavaScript's own memory: objects and array buffers. */
-function usedBytes(): number {
-  const { heapUsed, arrayBuffers } = process.memoryUsage();
-  return heapUsed + arrayBuffers;
-}
-
 it.each<[string, WeightDtype, boolean]>([
   ['as it is', 'auto', false],
   ['quantized', 'q8', false],
@@ -64,23 +34,17 @@ it.each<[string, WeightDtype, boolean]>([
     expect(size).toBeGreaterThan(10 ** 9);
     const cache = isKept ? await openCache(await temporaryFolder()) : false;
     for (let pass = 0; pass < (isKept ? 2 : 1); pass++) {
-      const before = usedBytes();
-      let peak = before;
+      using memory = watchMemory();
       const started = performance.now();
-      const watch = (): void => {
-        peak = Math.max(peak, usedBytes());
-      };
-      const timer = setInterval(watch, 5);
       const folder = await openFolder(url, { cache });
       const { config, source } = await openCheckpoint(folder);
       const plan = planWeights(parseConfig(config), source, dtype);
       await folder.beginStreaming?.();
-      const device = nowhere();
-      await uploadWeights(device, plan, source, { onBytes: watch });
+      const device = nowhereDevice();
+      await uploadWeights(device, plan, transformedPieces(plan, source), { onBytes: memory.watch });
       await folder.endStreaming?.();
       await source.dispose();
-      clearInterval(timer);
-      const megabytes = (peak - before) / MIB;
+      const megabytes = memory.more / MIB;
       console.log(
         `${dtype}, pass ${pass}: ${megabytes.toFixed(0)} MiB more, ${((size / 1e6 / (performance.now() - started)) * 1e3).toFixed(0)} MB/s`,
       );

@@ -12,7 +12,7 @@ import {
   WeightFormatError,
 } from '@mambalab/models';
 import type { GenerateOptions, LoadOptions, LoadProgress, Prompt } from '@mambalab/models';
-import { loadModel, openFolder } from '@mambalab/models/node';
+import { loadModel, openCache, openFolder } from '@mambalab/models/node';
 import { describe, expect, it } from 'vitest';
 import { loadFrom } from '../../packages/models/src/load_model.ts';
 import { copyCheckpoint, floats, setValue } from '../support/checkpoints.ts';
@@ -48,6 +48,7 @@ async function expectRefusedBeforeDevice(
   let requests = 0;
   const platform = {
     openFolder,
+    openCache,
     requestDevice: (): Promise<Device> => {
       requests += 1;
       return Promise.reject(new Error('a device was requested'));
@@ -184,7 +185,11 @@ describe('loading is refused before a device is requested:', () => {
 
   it('a signal that was aborted already', async () => {
     const reason = new Error('changed my mind');
-    const platform = { openFolder, requestDevice: (): Promise<Device> => Promise.reject(new Error('requested')) };
+    const platform = {
+      openFolder,
+      openCache,
+      requestDevice: (): Promise<Device> => Promise.reject(new Error('requested')),
+    };
     await expect(loadFrom(platform, llama, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });
 });
@@ -192,7 +197,7 @@ describe('loading is refused before a device is requested:', () => {
 describe('loading fails and leaves nothing behind:', () => {
   it('no adapter', async () => {
     const gpu = { requestAdapter: () => Promise.resolve(null) } as unknown as GPU;
-    const load = loadFrom({ openFolder, requestDevice: () => requestDevice({ gpu }) }, llama);
+    const load = loadFrom({ openFolder, openCache, requestDevice: () => requestDevice({ gpu }) }, llama);
     await expectError(load, WebGPUUnavailableError, 'no adapter');
   });
 

@@ -4,7 +4,7 @@ import type { Device } from '@mambalab/kernels';
 import { Executor } from '@mambalab/kernels';
 import { ArgumentError, IntegrityError, StorageQuotaError } from '@mambalab/models';
 import type { Cache, LoadOptions, LoadProgress, Model } from '@mambalab/models';
-import { loadModel, openFolder } from '@mambalab/models/node';
+import { loadModel, openCache, openFolder } from '@mambalab/models/node';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { loadFrom } from '../../packages/models/src/load_model.ts';
 import { memoryCache } from '../support/caches.ts';
@@ -159,6 +159,7 @@ it('is refused before a device is requested where it is not there, or the cache 
   let requests = 0;
   const platform = {
     openFolder,
+    openCache,
     requestDevice: (): Promise<Device> => {
       requests += 1;
       return Promise.reject(new Error('a device was requested'));

@@ -4,7 +4,8 @@ import { createRandomModel, openSafetensors, writeSafetensors } from '@mambalab/
 import type { PlannedWeight, TensorSource } from '@mambalab/models';
 import { describe, expect, it } from 'vitest';
 import { randomWeights } from '../../packages/models/src/weights/random_weights.ts';
-import { plannedBytes, uploadWeights } from '../../packages/models/src/weights/upload.ts';
+import { uploadWeights } from '../../packages/models/src/weights/upload.ts';
+import { plannedBytes, transformedPieces } from '../../packages/models/src/weights/weight_pieces.ts';
 import type { StoredTensor } from '../support/checkpoints.ts';
 import { fileInMemory, floats } from '../support/checkpoints.ts';
 import { openTestDevice } from '../support/gpu.ts';
@@ -52,7 +53,7 @@ async function valuesOf(tensor: Tensor | undefined): Promise<number[]> {
 }
 
 async function uploaded(plan: PlannedWeight, source: TensorSource): Promise<number[]> {
-  const tensors = await uploadWeights(device, [plan], source);
+  const tensors = await uploadWeights(device, [plan], transformedPieces([plan], source));
   try {
     return await valuesOf(tensors.get(plan.spec.name));
   } finally {
@@ -116,7 +117,9 @@ describe('uploadWeights', () => {
     const source = await sourceOf(floats('a', [rows, 256], values));
     const plan = [matrix('f32', [rows, 256], ['a', rows])];
     const seen: number[] = [];
-    const tensors = await uploadWeights(device, plan, source, { onBytes: (bytes) => seen.push(bytes) });
+    const tensors = await uploadWeights(device, plan, transformedPieces(plan, source), {
+      onBytes: (bytes) => seen.push(bytes),
+    });
     const data = await valuesOf(tensors.get('layers.0.0.matrix'));
     for (const tensor of tensors.values()) tensor.dispose();
     expect(data.findIndex((value, index) => value !== values[index])).toBe(-1);
@@ -126,7 +129,7 @@ describe('uploadWeights', () => {
 
   /** The GPU has exactly the words of a packed matrix, and zeros behind them. */
   async function expectStored(plan: PlannedWeight, source: TensorSource, expected: HostTensor): Promise<void> {
-    const tensors = await uploadWeights(device, [plan], source);
+    const tensors = await uploadWeights(device, [plan], transformedPieces([plan], source));
     try {
       const tensor = tensors.get(plan.spec.name);
       if (tensor === undefined) throw new Error('the tensor is missing');
@@ -253,7 +256,9 @@ describe('uploadWeights', () => {
     bad[11] = value;
     const source = await sourceOf(good, floats('bad', [2, 8], bad));
     const before = device.allocatedBytes;
-    const error: unknown = await uploadWeights(device, plans(dtype), source).catch((caught: unknown) => caught);
+    const error: unknown = await uploadWeights(device, plans(dtype), transformedPieces(plans(dtype), source)).catch(
+      (caught: unknown) => caught,
+    );
     expect(error).toBeInstanceOf(IntegrityError);
     expect(String(error)).toMatch(/alues of 'bad'/);
     expect(String(error)).toContain(reason);
@@ -265,7 +270,7 @@ describe('uploadWeights', () => {
     const abort = new AbortController();
     const reason = new Error('no longer needed');
     const before = device.allocatedBytes;
-    const upload = uploadWeights(device, plans('f32'), source, {
+    const upload = uploadWeights(device, plans('f32'), transformedPieces(plans('f32'), source), {
       signal: abort.signal,
       onBytes: () => abort.abort(reason),
     });

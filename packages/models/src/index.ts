@@ -36,7 +36,7 @@ const PLATFORM: RemotePlatform = { findCache: findBrowserCache, openCache: openB
  *   OutOfMemoryError if the device has too little memory; `signal.reason` when aborted
  */
 export function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
-  return loadFrom({ openFolder, requestDevice }, source, options);
+  return loadFrom({ openFolder, requestDevice, openCache }, source, options);
 }
 
 /** Opens a source in any environment. @throws ArgumentError for a text that is neither id nor URL */

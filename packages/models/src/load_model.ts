@@ -1,12 +1,6 @@
 import type { Device, ForcedChoices } from '@mambalab/kernels';
-import {
-  ArgumentError,
-  BASELINE_CAPABILITIES,
-  Device as KernelsDevice,
-  ShapeError,
-  UnsupportedModelError,
-  wrapDevice,
-} from '@mambalab/kernels';
+import { ArgumentError, Device as KernelsDevice, wrapDevice } from '@mambalab/kernels';
+import { checkKernels } from './check_kernels.ts';
 import { parseConfig } from './families/index.ts';
 import type { GrammarEngineSource } from './generation/grammar_constraint.ts';
 import type { RecoverOptions } from './generation/model.ts';
@@ -14,25 +8,25 @@ import { Model } from './generation/model.ts';
 import { importGrammarEngine } from './generation/grammar_engine.ts';
 import { readSampling } from './generation/generation_config.ts';
 import { ModelRuntime } from './generation/runtime.ts';
-import type { BuildOptions } from './graph/build.ts';
-import { buildDecode, buildPrefill } from './graph/build.ts';
 import type { CacheDtype } from './graph/names.ts';
-import { loadRuntime, MODERATE_PROMPT } from './load_runtime.ts';
+import { loadRuntime } from './load_runtime.ts';
 import { ConfigReader } from './spec/config.ts';
-import type { ParsedModel } from './spec/weight_spec.ts';
 import { weightsOf } from './spec/weight_spec.ts';
 import { createChatTemplate } from './text/chat_template.ts';
 import { createTokenizer } from './text/tokenizer.ts';
+import type { Cache } from './weights/cache.ts';
 import type { Checkpoint } from './weights/folder.ts';
 import { openCheckpoint } from './weights/folder.ts';
+import { WeightLoad } from './weights/load_weights.ts';
 import type { PlannedWeight, WeightDtype } from './weights/plan.ts';
 import { isFloat32, planWeights, splitTables } from './weights/plan.ts';
+import { openShelf } from './weights/prepared_shelf.ts';
 import type { Quantization } from './weights/quantization.ts';
 import { checkQuantization } from './weights/quantization.ts';
 import { randomWeights } from './weights/random_weights.ts';
 import type { Folder } from './weights/source.ts';
 import type { OpenOptions, SourceOptions } from './weights/source_options.ts';
-import { plannedBytes } from './weights/upload.ts';
+import { plannedBytes } from './weights/weight_pieces.ts';
 
 /** How far loading is. */
 export interface LoadProgress {
@@ -46,6 +40,8 @@ export interface LoadProgress {
   readonly loadedBytes: number;
   /** What `loadedBytes` grows to within its phase. */
   readonly totalBytes: number;
+  /** Something that did not go as it was meant to and does not stop the load, such as a cache without room. */
+  readonly note?: string;
 }
 
 export interface LoadOptions extends SourceOptions {
@@ -55,6 +51,12 @@ export interface LoadOptions extends SourceOptions {
   readonly dtype?: WeightDtype;
   /** With `q8` and `q4`: which matrices are stored otherwise, and how scales are found. */
   readonly quantization?: Quantization;
+  /**
+   * Whether weights are kept in the cache as they lie on the GPU, so that the next load only reads them: as large as
+   * they are there. When absent, those of models that are downloaded and kept, if their matrices are quantized or
+   * converted. `true` keeps others, too, also those of local files.
+   */
+  readonly prepared?: boolean;
   /** Upper bound of tokens in one sequence, where there are KV caches; the model's own when absent. */
   readonly contextLength?: number;
   /** Storage of KV caches; f32 for f32 weights and f16 otherwise when absent. */
@@ -82,6 +84,8 @@ export interface CheckpointEntry {
 export interface LoadPlatform<Source> {
   openFolder(source: Source, options: OpenOptions): Promise<Folder>;
   requestDevice(): Promise<Device>;
+  /** The platform's cache. @throws ArgumentError where it has none */
+  openCache(): Promise<Cache>;
   /** Loads what response formats are made with, where a plain import does not. */
   readonly grammarEngine?: GrammarEngineSource;
 }
@@ -124,7 +128,8 @@ async function build<Source>(
 ): Promise<Model> {
   // Everything that can be refused without a GPU is refused before one is asked for.
   const parsed = parseConfig(checkpoint.config);
-  const plan = planWeights(parsed, checkpoint.source, options.dtype ?? 'auto', options.quantization);
+  const { dtype = 'auto', onProgress } = options;
+  const plan = planWeights(parsed, checkpoint.source, dtype, options.quantization);
   const tokenizer =
     checkpoint.tokenizerJson === undefined
       ? undefined
@@ -140,7 +145,15 @@ async function build<Source>(
   const chatSampling = readSampling(generation);
   const contextLength = contextLengthOf(parsed.spec.contextLength, options.contextLength);
 
-  await folder.beginStreaming?.(options.signal);
+  let loadedBytes = 0;
+  let totalBytes = plannedBytes(plan, checkpoint.source);
+  const shelf = await openShelf(folder, checkpoint.source, plan, {
+    ...options,
+    dtype,
+    openCache: () => platform.openCache(),
+    onNote: (note) => onProgress?.({ phase: 'upload', loadedBytes, totalBytes, note }),
+  });
+  const weights = await WeightLoad.begin({ folder, source: checkpoint.source, shelf }, options.signal);
 
   const given = options.device;
   const owned = given === undefined ? await platform.requestDevice() : undefined;
@@ -148,14 +161,16 @@ async function build<Source>(
   let runtime: ModelRuntime | undefined;
   try {
     const fitted = splitTables(plan, largestBinding(device, options.largestBinding));
-    const totalBytes = plannedBytes(fitted, checkpoint.source);
     const settings = { device, spec: parsed.spec, plan: fitted, cacheDtype, contextLength, force: options.force };
-    runtime = await loadRuntime(settings, checkpoint.source, {
-      folder,
+    runtime = await loadRuntime(settings, weights, {
       signal: options.signal,
       warmUp: options.warmUp !== false,
-      onBytes: (loadedBytes, file) => options.onProgress?.({ phase: 'upload', file, loadedBytes, totalBytes }),
-      onUploaded: () => options.onProgress?.({ phase: 'compile', loadedBytes: totalBytes, totalBytes }),
+      onBytes: (loaded, total, file) => {
+        loadedBytes = loaded;
+        totalBytes = total;
+        onProgress?.({ phase: 'upload', file, loadedBytes, totalBytes });
+      },
+      onUploaded: () => onProgress?.({ phase: 'compile', loadedBytes: totalBytes, totalBytes }),
     });
     options.signal?.throwIfAborted();
     return new Model({
@@ -221,35 +236,6 @@ export async function createRandomModel(config: unknown, options: RandomModelOpt
     grammarEngine: importGrammarEngine,
     onDispose: () => undefined,
   });
-}
-
-/**
- * Kernels have bounds of their own, such as the width of a head. Recordings meet them without a GPU.
- *
- * @throws UnsupportedModelError if no kernel computes a layer of this model
- */
-function checkKernels({ spec }: ParsedModel, plan: readonly PlannedWeight[], cacheDtype: CacheDtype): void {
-  const dtypes = new Map(plan.map((weight) => [weight.spec.name, weight.dtype]));
-  const options: BuildOptions = {
-    spec,
-    weights: plan.map((weight) => weight.spec),
-    matrixDtype: (name) => dtypes.get(name) ?? 'f32',
-    batch: 1,
-    capacity: MODERATE_PROMPT,
-    cacheDtype,
-    capabilities: BASELINE_CAPABILITIES,
-  };
-  try {
-    buildDecode(options);
-    buildPrefill(options, MODERATE_PROMPT, 'last');
-  } catch (cause) {
-    if (!(cause instanceof ArgumentError || cause instanceof ShapeError)) throw cause;
-    throw new UnsupportedModelError(
-      `No kernel computes this ${spec.family} model: ${cause.message}`,
-      'Check that config.json belongs to this model.',
-      { cause },
-    );
-  }
 }
 
 function largestBinding(device: Device, asked: number = Infinity): number {

@@ -1,17 +1,13 @@
-import type { Tensor } from '@mambalab/kernels';
 import type { RuntimeSettings } from './generation/runtime.ts';
 import { ModelRuntime } from './generation/runtime.ts';
-import type { Folder, TensorSource } from './weights/source.ts';
+import type { WeightLoad } from './weights/load_weights.ts';
 import { unlessAborted } from './weights/traffic.ts';
 import type { UploadOptions } from './weights/upload.ts';
-import { uploadWeights } from './weights/upload.ts';
 
 /** The length whose prefill plan is compiled while loading: what a first prompt usually needs. */
 export const MODERATE_PROMPT = 32;
 
 export interface LoadRuntimeOptions extends UploadOptions {
-  /** Where the weights come from: told when all of them are read. */
-  readonly folder: Folder;
   readonly warmUp: boolean;
   /** Called when all weights are on the GPU. */
   readonly onUploaded: () => void;
@@ -23,17 +19,17 @@ export interface LoadRuntimeOptions extends UploadOptions {
  */
 export async function loadRuntime(
   settings: RuntimeSettings,
-  source: TensorSource,
+  load: WeightLoad,
   options: LoadRuntimeOptions,
 ): Promise<ModelRuntime> {
-  const { signal } = options;
+  const { signal, onUploaded } = options;
   const stop = new AbortController();
   const ends = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);
   const runtime = new ModelRuntime(settings);
-  const uploading = uploadWeights(settings.device, settings.plan, source, { ...options, signal: ends });
+  const uploading = load.upload(settings.device, settings.plan, { ...options, signal: ends });
   try {
     const compiling = options.warmUp ? compilePlans(runtime) : Promise.resolve();
-    await unlessAborted(Promise.all([finish(uploading, options), compiling]), signal);
+    await unlessAborted(Promise.all([uploading.then(onUploaded), compiling]), signal);
     runtime.attachWeights(await uploading);
     return runtime;
   } catch (error) {
@@ -43,15 +39,6 @@ export async function loadRuntime(
     runtime.dispose();
     throw error;
   }
-}
-
-async function finish(
-  uploading: Promise<ReadonlyMap<string, Tensor>>,
-  { folder, signal, onUploaded }: LoadRuntimeOptions,
-): Promise<void> {
-  await uploading;
-  await folder.endStreaming?.(signal);
-  onUploaded();
 }
 
 /** Compiles, in parallel, what a first prompt and its answer need. */

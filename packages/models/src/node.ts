@@ -43,7 +43,7 @@ const PLATFORM: RemotePlatform = {
  * names the folder of the cache.
  */
 export function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
-  return loadFrom({ openFolder, requestDevice: () => requestDevice(), grammarEngine }, source, options);
+  return loadFrom({ openFolder, requestDevice: () => requestDevice(), openCache, grammarEngine }, source, options);
 }
 
 /** Opens a source in Node: a text that is no http(s) or file URL is a path, or where there is none of that name, an id. */

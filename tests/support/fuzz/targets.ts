@@ -369,7 +369,7 @@ function configs(): FuzzTarget {
     load: async () => {
       const folder = guardedFolder({ 'config.json': text, 'model.safetensors': weights });
       const requestDevice = (): Promise<never> => Promise.reject(ACCEPTED);
-      const platform = { openFolder: () => Promise.resolve(folder), requestDevice };
+      const platform = { openFolder: () => Promise.resolve(folder), openCache: requestDevice, requestDevice };
       await loadFrom(platform, 'the test folder').catch((error: unknown) => {
         if (error !== ACCEPTED) throw error;
       });

@@ -30,6 +30,12 @@ describe('createChatTemplate', () => {
     expect(template.render([], { tools: [{ name: 'f' }] })).toBe('<s>|</s>|false||[{"name": "f"}]');
   });
 
+  it('makes texts of values as Python does, and nothing of what is undefined', () => {
+    const source =
+      '{{ nothing | string }}|{{ messages[0].id | string + "." }}|{{ 7 | string }}|{{ "a" | string | upper }}';
+    expect(createChatTemplate({ chat_template: source }).render(messages)).toBe('|.|7|A');
+  });
+
   it('drops the newline after a block and the blanks before it, as transformers does', () => {
     const source = '{% for m in messages %}\n  {% if true %}\n{{ m.role }}\n  {% endif %}\n{% endfor %}\nend';
     expect(createChatTemplate({ chat_template: source }).render(messages)).toBe('system\nuser\nend');

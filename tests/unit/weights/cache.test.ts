@@ -88,6 +88,7 @@ describe.each<[string, () => Promise<Cache>]>([
         size: bytes.byteLength,
         storedBytes: bytes.byteLength,
         whole: true,
+        prepared: false,
         key: expect.any(String),
       },
     ]);

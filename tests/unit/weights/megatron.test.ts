@@ -1,4 +1,5 @@
-import { parseConfig } from '@mambalab/models';
+import { readFileSync } from 'node:fs';
+import { createTokenizer, parseConfig } from '@mambalab/models';
 import { describe, expect, it } from 'vitest';
 import { openCheckpoint } from '../../../packages/models/src/weights/folder.ts';
 import type { Checkpoint } from '../../../packages/models/src/weights/folder.ts';
@@ -17,7 +18,7 @@ import {
   openFiles,
   rankFile,
 } from './megatron_fixtures.ts';
-import type { Tensors } from './megatron_fixtures.ts';
+import type { Args, Files, Tensors } from './megatron_fixtures.ts';
 import { dict, floats, floatTensor, torchFile } from './torch_fixtures.ts';
 
 const config: unknown = readFixture('models/nemotron_h/config.json');
@@ -210,3 +211,41 @@ function reorder(tensors: Tensors, pattern: string): void {
 function grow(tensors: Tensors, name: string, shape: readonly number[]): void {
   tensors.set(name, filled(shape));
 }
+
+describe('the tokenizer that the arguments name', () => {
+  const path = '/lustre/of/someone/bpe.model';
+  const model = new Uint8Array(readFileSync(fixturePath('text/sentencepiece/bpe.model')));
+  const unigram = new Uint8Array(readFileSync(fixturePath('text/sentencepiece/unigram.model')));
+  const open = (args: Args, files: Files): Promise<Checkpoint> => openFiles({ ...changed(args), ...files });
+  const encode = ({ tokenizerJson, tokenizerConfig }: Checkpoint): number[] =>
+    createTokenizer(tokenizerJson, tokenizerConfig).encode('Once upon a time');
+
+  it('is read where it lies in the folder, also beside others', async () => {
+    const plain = encode(await open({}, { 'tokenizer.model': model }));
+    const other = encode(await open({}, { 'tokenizer.model': unigram }));
+    expect(plain).not.toEqual(other);
+    const args = { tokenizer_type: 'GPTSentencePieceTokenizer', tokenizer_model: path };
+    const files = { 'tokenizer.model': unigram, 'bpe.model': model };
+    expect(encode(await open(args, files))).toEqual(plain);
+    expect(encode(await open({ ...args, tokenizer_model: 'C:\\models\\bpe.model' }, files))).toEqual(plain);
+    // Of other kinds nothing is known, and what lies there under a usual name serves.
+    expect(encode(await open({ ...args, tokenizer_type: 'HuggingFaceTokenizer' }, files))).toEqual(other);
+    expect(encode(await open({ ...args, tokenizer_model: '..' }, files))).toEqual(other);
+  });
+
+  it('puts a token in front of texts where Megatron does, unless the configuration says otherwise', async () => {
+    const args = { tokenizer_type: 'Llama2Tokenizer', tokenizer_model: path };
+    const [first, ...rest] = encode(await open(args, { 'bpe.model': model }));
+    expect(first).toBe(1);
+    const silent = { 'bpe.model': model, 'tokenizer_config.json': '{"add_bos_token": false}' };
+    expect(encode(await open(args, silent))).toEqual(rest);
+  });
+
+  it('is told where it is missing', async () => {
+    const args = { tokenizer_type: 'GPTSentencePieceTokenizer', tokenizer_model: path };
+    const { tokenizerJson, tokenizerProblem } = await open(args, {});
+    expect(tokenizerJson).toBeUndefined();
+    expect(tokenizerProblem?.message).toContain('bpe.model, is not in');
+    expect((await open({}, {})).tokenizerProblem).toBeUndefined();
+  });
+});

@@ -8,6 +8,7 @@ import { addCompareCommand } from './compare_command.ts';
 import { addContextCommand } from './context_program.ts';
 import { benchKernels, UsageError } from './kernels_command.ts';
 import { benchLeaks } from './leaks_command.ts';
+import { loadCommand } from './load_command.ts';
 import { benchModels } from './models_command.ts';
 import type { KernelsOptions, LeaksOptions, ModelsOptions } from './options.ts';
 import { addPeersCommand } from './peers_program.ts';
@@ -90,6 +91,7 @@ export function buildProgram(load: LateParts): Command {
     .action(async (options: LeaksOptions) => {
       if (!(await benchLeaks(options, await load.checkLeaks()))) process.exitCode = 1;
     });
+  program.addCommand(loadCommand());
   addEvaluationCommands(program);
   addContextCommand(program);
   addCompareCommand(program);

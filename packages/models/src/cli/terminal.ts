@@ -25,7 +25,8 @@ export function onInterrupt(): Disposable & { readonly signal: AbortSignal } {
 /** One line that rewrites itself on a terminal; nothing elsewhere, where it would fill a log. */
 export function progressReporter(): (progress: LoadProgress) => void {
   let isDownloading = false;
-  return ({ phase, loadedBytes, totalBytes }) => {
+  return ({ phase, loadedBytes, totalBytes, note }) => {
+    if (note !== undefined) process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${note}\n`);
     if (!process.stderr.isTTY) return;
     if (phase === 'download') isDownloading = loadedBytes < totalBytes;
     // What arrives is uploaded at once: one count is enough.

@@ -1,7 +1,7 @@
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { ArgumentError, UnsupportedModelError } from '@mambalab/kernels';
 import { strftime } from './strftime.ts';
-import { childConfigs, field, namedToken } from './tokenizer_json.ts';
+import { childConfigs, field, namedToken, typeOf } from './tokenizer_json.ts';
 
 /** One turn of a conversation. Templates may read further fields, such as `tool_calls`. */
 export interface ChatMessage {
@@ -115,7 +115,9 @@ function readTemplates(config: unknown): Map<string, string> {
 
 function parseTemplate(source: string): Template {
   try {
-    return new Template(source);
+    const template = new Template(source);
+    writeUndefinedAsNothing(template.parsed);
+    return template;
   } catch (cause) {
     throw new UnsupportedModelError(
       `The model's chat template cannot be read: ${messageOf(cause)}.`,
@@ -123,6 +125,22 @@ function parseTemplate(source: string): Template {
       { cause },
     );
   }
+}
+
+/**
+ * Lets `string` make nothing of what is undefined, as in Python, where the library throws: `value | string` becomes
+ * `value | default('') | string`.
+ */
+function writeUndefinedAsNothing(node: unknown): void {
+  if (typeof node !== 'object' || node === null) return;
+  for (const child of Object.values(node)) writeUndefinedAsNothing(child);
+  if (typeOf(node) !== 'FilterExpression' || field(field(node, 'filter'), 'value') !== 'string') return;
+  const filter = {
+    type: 'CallExpression',
+    callee: { type: 'Identifier', value: 'default' },
+    args: [{ type: 'StringLiteral', value: '' }],
+  };
+  Object.assign(node, { operand: { type: 'FilterExpression', operand: field(node, 'operand'), filter } });
 }
 
 /** What templates may call and name, as transformers gives it to them. */

@@ -3,6 +3,7 @@ import type { PreTokenizer } from './gguf_pre_tokenizers.ts';
 import { PRE_TOKENIZERS } from './gguf_pre_tokenizers.ts';
 import { spmMerges } from './gguf_merges.ts';
 import { spaceMarks } from './space_marks.ts';
+import type { Normalization } from './space_marks.ts';
 import type { AddedTokenJson } from './tokenizer_json.ts';
 
 /** The vocabulary of a GGUF file: what stands under `tokenizer.`, undecoded where it is long. */
@@ -22,6 +23,10 @@ export interface GgufVocabulary {
   readonly addSpacePrefix: boolean | undefined;
   /** Whether the file holds rules of normalisation, which nothing here applies. */
   readonly hasCharacterMap: boolean;
+  /** For SentencePiece's BPE, from other files than GGUF. */
+  readonly normalization?: Omit<Normalization, 'prefix'>;
+  /** Whether what the vocabulary lacks becomes bytes, and not the unknown token; true when absent. */
+  readonly byteFallback?: boolean;
   /** Templates of conversations by name, `default` the one without. */
   readonly chatTemplates: ReadonlyMap<string, string>;
   /** `tokenizer.huggingface.json`, parsed: a whole tokenizer.json. */
@@ -160,7 +165,7 @@ function wordSplitter({ splits }: PreTokenizer): unknown {
   };
 }
 
-/** SentencePiece's BPE: spaces are a character, and what the vocabulary lacks becomes bytes. */
+/** SentencePiece's BPE: spaces are a character, and what the vocabulary lacks usually becomes bytes. */
 function sentencePieceJson(vocabulary: GgufVocabulary, tokens: readonly Token[]): unknown {
   if (vocabulary.hasCharacterMap) {
     throw unsupported(
@@ -175,7 +180,7 @@ function sentencePieceJson(vocabulary: GgufVocabulary, tokens: readonly Token[])
   const unknown = tokens.find(({ type }) => type === UNKNOWN)?.text;
   return {
     added_tokens: addedTokens(tokens, { normalized: false }),
-    ...spaceMarks(prefix),
+    ...spaceMarks({ prefix, ...vocabulary.normalization }),
     pre_tokenizer: null,
     post_processor: surroundings(vocabulary, tokens, true),
     model: {
@@ -184,7 +189,7 @@ function sentencePieceJson(vocabulary: GgufVocabulary, tokens: readonly Token[])
       merges: spmMerges(pieces, scores ?? []),
       unk_token: unknown ?? null,
       fuse_unk: true,
-      byte_fallback: true,
+      byte_fallback: vocabulary.byteFallback ?? true,
     },
   };
 }

@@ -1,8 +1,10 @@
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { MambalabError, UnsupportedModelError, WeightFormatError } from '@mambalab/kernels';
+import { CharacterMap, toBase64 } from './character_map.ts';
 import { rebuildTokenizer } from './gguf_vocabulary.ts';
 import type { RebuiltTokenizer } from './gguf_vocabulary.ts';
 import { spaceMarks } from './space_marks.ts';
+import type { Normalization } from './space_marks.ts';
 import { field } from './tokenizer_json.ts';
 
 /** What a `.model` file of SentencePiece holds, as far as encoding needs it; absent fields have the format's defaults. */
@@ -11,8 +13,10 @@ interface SentencePieceModel {
   kind: number;
   byteFallback: boolean;
   readonly roles: Record<'unk' | 'bos' | 'eos' | 'pad', number>;
-  /** Rules of normalisation, compiled. */
-  hasCharacterMap: boolean;
+  /** Rules of normalisation, compiled; empty for none. */
+  characterMap: Uint8Array;
+  /** Whether texts that were decoded are to be changed by such rules. */
+  changesDecoded: boolean;
   addDummyPrefix: boolean;
   removeExtraSpaces: boolean;
   escapeSpaces: boolean;
@@ -45,7 +49,8 @@ function readModel(bytes: Uint8Array): SentencePieceModel {
     kind: UNIGRAM,
     byteFallback: false,
     roles: { unk: 0, bos: 1, eos: 2, pad: -1 },
-    hasCharacterMap: false,
+    characterMap: new Uint8Array(0),
+    changesDecoded: false,
     addDummyPrefix: true,
     removeExtraSpaces: true,
     escapeSpaces: true,
@@ -61,7 +66,7 @@ function readModel(bytes: Uint8Array): SentencePieceModel {
     43: (reader) => void (model.roles.pad = reader.int32()),
   };
   const normalizer: Handlers = {
-    2: (reader) => void (model.hasCharacterMap = reader.bytes().byteLength > 0),
+    2: (reader) => void (model.characterMap = reader.bytes()),
     3: (reader) => void (model.addDummyPrefix = reader.bool()),
     4: (reader) => void (model.removeExtraSpaces = reader.bool()),
     5: (reader) => void (model.escapeSpaces = reader.bool()),
@@ -78,6 +83,10 @@ function readModel(bytes: Uint8Array): SentencePieceModel {
     },
     2: (reader) => readMessage(reader.bytes(), trainer),
     3: (reader) => readMessage(reader.bytes(), normalizer),
+    5: (reader) =>
+      readMessage(reader.bytes(), {
+        2: (inner) => void (model.changesDecoded = inner.bytes().byteLength > 0),
+      }),
   });
   return model;
 }
@@ -89,7 +98,7 @@ function readModel(bytes: Uint8Array): SentencePieceModel {
  *
  * @param bytes the file
  * @param config tokenizer_config.json, which says whether texts begin with a token of their own
- * @returns `problem` where it cannot be rebuilt exactly: rules of normalisation, or kinds that nothing here computes
+ * @returns `problem` where it cannot be rebuilt exactly: spaces that are treated otherwise, or models of other kinds
  * @throws WeightFormatError if it is no such file
  */
 export function readSentencePiece(bytes: Uint8Array, file: string, config?: unknown): RebuiltTokenizer {
@@ -115,6 +124,8 @@ export function readSentencePiece(bytes: Uint8Array, file: string, config?: unkn
     addEos: field(config, 'add_eos_token') === true,
     addSpacePrefix: model.addDummyPrefix,
     hasCharacterMap: false,
+    normalization: normalizationOf(model),
+    byteFallback: model.byteFallback,
     chatTemplates: new Map(),
     json: model.kind === UNIGRAM ? {} : undefined,
   });
@@ -124,23 +135,27 @@ export function readSentencePiece(bytes: Uint8Array, file: string, config?: unkn
 }
 
 function problemOf(model: SentencePieceModel, file: string): UnsupportedModelError | undefined {
-  const found = model.hasCharacterMap
-    ? 'normalises texts by a compiled map'
-    : model.removeExtraSpaces
-      ? 'removes spaces from texts'
-      : !model.escapeSpaces || model.spacesAtEnd
-        ? 'treats spaces in a way of its own'
+  const found =
+    !model.escapeSpaces || model.spacesAtEnd
+      ? 'treats spaces in a way of its own'
+      : model.changesDecoded
+        ? 'changes texts that were decoded'
         : model.kind !== UNIGRAM && model.kind !== BPE
           ? 'is a model of words or characters'
-          : model.kind === BPE && !model.byteFallback
-            ? 'is BPE without byte fallback'
-            : undefined;
+          : undefined;
   return found === undefined
     ? undefined
     : new UnsupportedModelError(
         `The tokenizer of ${file} ${found}, which this version does not compute.`,
         'Put a tokenizer.json beside it (transformers: save_pretrained), or give prompts as token ids.',
       );
+}
+
+function normalizationOf({ characterMap, removeExtraSpaces }: SentencePieceModel): Omit<Normalization, 'prefix'> {
+  if (characterMap.byteLength === 0) return { removeExtraSpaces };
+  // Damage shows when the file is read.
+  CharacterMap.read(characterMap);
+  return { removeExtraSpaces, characterMap: toBase64(characterMap) };
 }
 
 /** Llama's and Gemma's classes do where nothing is said. */
@@ -161,7 +176,7 @@ function unigramJson(model: SentencePieceModel, config: unknown): unknown {
         ? [{ id, content: text, special: type === CONTROL, normalized: false }]
         : [],
     ),
-    ...spaceMarks(prefix),
+    ...spaceMarks({ prefix, ...normalizationOf(model) }),
     pre_tokenizer: null,
     post_processor: hasBos
       ? {

@@ -1,5 +1,6 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-import { UnsupportedModelError } from '@mambalab/kernels';
+import { MambalabError, UnsupportedModelError } from '@mambalab/kernels';
+import { useCharacterMaps } from './character_map.ts';
 import { cleanUpStage } from './clean_up.ts';
 import { createDecodeStages } from './decoder.ts';
 import { createDetokenizer } from './detokenizer.ts';
@@ -113,8 +114,11 @@ function withBytes(ids: readonly number[], tokens: readonly string[], encoder: H
 
 function createEncoder(json: object): HuggingFaceTokenizer {
   try {
-    return new HuggingFaceTokenizer(json, {});
+    const encoder = new HuggingFaceTokenizer(json, {});
+    useCharacterMaps(encoder.normalizer, field(json, 'normalizer'));
+    return encoder;
   } catch (cause) {
+    if (cause instanceof MambalabError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new UnsupportedModelError(
       `This tokenizer.json cannot be used: ${reason}.`,

@@ -82,6 +82,11 @@ class BrowserFile implements ByteFile {
     return Promise.resolve(this.#file.size);
   }
 
+  identity(): Promise<string> {
+    const { size, lastModified } = this.#file;
+    return Promise.resolve(`${this.name} ${size} ${lastModified}`);
+  }
+
   async read(start: number, end: number, signal?: AbortSignal): Promise<Uint8Array> {
     signal?.throwIfAborted();
     const bytes = new Uint8Array(await this.#file.slice(start, end).arrayBuffer());

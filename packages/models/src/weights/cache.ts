@@ -11,7 +11,7 @@ export interface CacheValue {
 }
 
 /**
- * A place that keeps downloads: values of at most 8 MiB under keys of lower-case letters, digits, `-` and `/`.
+ * A place that keeps downloads, and weights as they lie on the GPU: values of at most 8 MiB under keys of lower-case letters, digits, `-` and `/`.
  *
  * Parts of files are stored under keys made from the hash or ETag of their file, so that a value never changes once it
  * is there. Loaders in several tabs or processes may use one cache at the same time; all that they need is that `put`
@@ -23,6 +23,11 @@ export interface Cache {
    * The caller may keep and change the bytes.
    */
   get(key: string, range?: ByteRange, signal?: AbortSignal): Promise<Uint8Array | undefined>;
+  /**
+   * Fills `target` with the first bytes of a value. False where there is none, or it has fewer. Without it, every value
+   * is read into memory of its own.
+   */
+  fill?(key: string, target: Uint8Array, signal?: AbortSignal): Promise<boolean>;
   /**
    * Stores a value of at least one byte, in place of an earlier one. Whoever reads at the same time sees all of it or
    * nothing, also if this is aborted or fails.

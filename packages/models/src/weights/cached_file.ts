@@ -206,7 +206,8 @@ async function withQuota({ source, file, size }: StoredAbout, storing: Promise<v
   }
 }
 
-function isQuotaError(error: unknown): boolean {
+/** Whether a cache refused for want of room. */
+export function isQuotaError(error: unknown): boolean {
   if (error instanceof StorageQuotaError) return true;
   if (typeof error !== 'object' || error === null) return false;
   const name = 'name' in error ? error.name : undefined;
@@ -216,4 +217,5 @@ function isQuotaError(error: unknown): boolean {
 
 const addressKey = (address: string): string => ADDRESSES + hexHash(address);
 
-const hexHash = (text: string): string => bytesToHex(sha256(utf8ToBytes(text)));
+/** SHA-256 of a text, in hexadecimal digits. */
+export const hexHash = (text: string): string => bytesToHex(sha256(utf8ToBytes(text)));

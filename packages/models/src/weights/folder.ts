@@ -5,6 +5,7 @@ import { parseJson } from './json.ts';
 import { openMegatron } from './megatron.ts';
 import { withQuantized } from './quantized_tensors.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
+import type { NamedTokenizer } from './sentencepiece_file.ts';
 import { openSentencePiece } from './sentencepiece_file.ts';
 import type { ByteFile, Folder, TensorInfo, TensorSource } from './source.ts';
 import { openTorchWeights } from './torch_file.ts';
@@ -78,12 +79,13 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
         model,
       ]);
     const hasTokenizer = tokenizerJson !== undefined || opened.tokenizerJson !== undefined;
-    const rebuilt = hasTokenizer ? undefined : await openSentencePiece(folder, tokenizerConfig, signal);
+    const { tokenizer, ...brought } = opened;
+    const rebuilt = hasTokenizer ? undefined : await openSentencePiece(folder, tokenizerConfig, tokenizer, signal);
     return {
       generationConfig,
       tokenizerConfig,
       ...rebuilt,
-      ...opened,
+      ...brought,
       // What stands beside a file counts more than what it brings.
       ...(generationConfig !== undefined && { generationConfig }),
       ...(tokenizerJson !== undefined && { tokenizerConfig, tokenizerProblem: undefined }),
@@ -100,7 +102,7 @@ export async function openCheckpoint(folder: Folder, signal?: AbortSignal): Prom
 }
 
 /** The configuration and the weights, which belong together, and what else their files bring. */
-type OpenModel = Pick<Checkpoint, 'config' | 'source'> & Partial<Checkpoint>;
+type OpenModel = Pick<Checkpoint, 'config' | 'source'> & Partial<Checkpoint> & { readonly tokenizer?: NamedTokenizer };
 
 async function openModel(folder: Folder, signal?: AbortSignal): Promise<OpenModel> {
   const text = await folder.readText('config.json', signal);

@@ -48,7 +48,8 @@ export function ggufFolder(folder: Folder, name: string): Folder {
     list: () => Promise.resolve(names),
     file: async (asked, signal) => (names.includes(asked) ? await folder.file(asked, signal) : undefined),
     readText: () => Promise.resolve(undefined),
-    beginStreaming: async (signal) => await folder.beginStreaming?.(signal),
+    kept: folder.kept,
+    beginStreaming: async (signal) => (await folder.beginStreaming?.(signal)) ?? 0,
     endStreaming: async (signal) => await folder.endStreaming?.(signal),
     dispose: () => folder.dispose(),
   };

@@ -9,6 +9,7 @@ import { MegatronTensors } from './megatron_ranks.ts';
 import type { MegatronRank } from './megatron_ranks.ts';
 import { describePickle, entriesOf } from './pickle_values.ts';
 import type { PickleValue } from './pickle_values.ts';
+import type { NamedTokenizer } from './sentencepiece_file.ts';
 import type { ByteFile, Folder, TensorSource } from './source.ts';
 import { openTorchFile } from './torch_file.ts';
 import { isTorchTensor } from './torch_pickle.ts';
@@ -22,6 +23,7 @@ export interface MegatronCheckpoint {
   /** What `config.json` would hold for Hugging Face's `nemotron_h` or `nemotron`. */
   readonly config: Readonly<Record<string, unknown>>;
   readonly source: TensorSource;
+  readonly tokenizer: NamedTokenizer;
 }
 
 /**
@@ -59,6 +61,19 @@ export async function openMegatron(folder: Folder, signal?: AbortSignal): Promis
   return {
     config: configOf(model),
     source: joinedSource(megatronTensors(model, tensors), () => folder.dispose()),
+    tokenizer: tokenizerOf(first.fields),
+  };
+}
+
+/** Kinds of tokenizers, by their names in Megatron, whose models are SentencePiece's. */
+const SENTENCEPIECE = ['GPTSentencePieceTokenizer', 'SentencePieceTokenizer', 'Llama2Tokenizer'];
+
+function tokenizerOf({ tokenizer_model: path, tokenizer_type: type }: MegatronFields): NamedTokenizer {
+  // Wherever it was when the model was trained. Folders give nothing for names that lead out of them.
+  const file = typeof path === 'string' ? path.split(/[/\\]/).at(-1) : undefined;
+  return {
+    ...(file !== undefined && SENTENCEPIECE.includes(String(type)) && { file }),
+    ...(type === 'Llama2Tokenizer' && { addsBos: true }),
   };
 }
 

@@ -44,6 +44,8 @@ const FIELDS = [
   'squared_relu',
   'swiglu',
   'tensor_model_parallel_size',
+  'tokenizer_model',
+  'tokenizer_type',
   'untie_embeddings_and_output_weights',
   'use_rope_scaling',
   'use_rotary_position_embeddings',

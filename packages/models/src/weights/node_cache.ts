@@ -37,6 +37,7 @@ export function openNodeCache(folder: string = cacheFolder()): Cache {
   const pathOf = (key: string): string => join(folder, ...key.split('/'));
   return {
     get: (key, range, signal) => readValue(pathOf(key), range, signal),
+    fill: (key, target, signal) => fillFrom(pathOf(key), target, signal),
     put: (key, bytes, signal) => writeValue(folder, pathOf(key), bytes, signal),
     list: async (prefix = '') => {
       // A prefix need not end with a name.
@@ -63,16 +64,32 @@ async function readValue(
   try {
     const { start, end } = range ?? { start: 0, end: (await handle.stat()).size };
     const bytes = new Uint8Array(end - start);
-    let filled = 0;
-    while (filled < bytes.byteLength) {
-      const { bytesRead } = await handle.read(bytes, filled, bytes.byteLength - filled, start + filled);
-      if (bytesRead === 0) return undefined;
-      filled += bytesRead;
-    }
-    return bytes;
+    return (await fill(handle, bytes, start)) ? bytes : undefined;
   } finally {
     await handle.close();
   }
+}
+
+async function fillFrom(path: string, target: Uint8Array, signal: AbortSignal | undefined): Promise<boolean> {
+  signal?.throwIfAborted();
+  const handle = await open(path, 'r').catch(undefinedIfMissing);
+  if (handle === undefined) return false;
+  try {
+    return await fill(handle, target, 0);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Fills `bytes` from byte `start` of a file on. False if it ends before that. */
+async function fill(handle: FileHandle, bytes: Uint8Array, start: number): Promise<boolean> {
+  let filled = 0;
+  while (filled < bytes.byteLength) {
+    const { bytesRead } = await handle.read(bytes, filled, bytes.byteLength - filled, start + filled);
+    if (bytesRead === 0) return false;
+    filled += bytesRead;
+  }
+  return true;
 }
 
 async function writeValue(

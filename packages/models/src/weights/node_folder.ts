@@ -1,6 +1,6 @@
 import { open, readFile, readdir, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { ArgumentError, WeightFormatError } from '@mambalab/kernels';
 import { isPlainFileName } from './folder.ts';
 import type { ByteFile, Folder } from './source.ts';
@@ -48,10 +48,12 @@ export async function openNodeFolder(path: string): Promise<Folder> {
 
 class NodeFile implements ByteFile {
   readonly name: string;
+  readonly #path: string;
   readonly #handle: FileHandle;
 
-  private constructor(name: string, handle: FileHandle) {
+  private constructor(folder: string, name: string, handle: FileHandle) {
     this.name = name;
+    this.#path = resolve(folder, name);
     this.#handle = handle;
   }
 
@@ -59,13 +61,18 @@ class NodeFile implements ByteFile {
     if (!isPlainFileName(name)) return undefined;
     const handle = await open(join(folder, name), 'r').catch(undefinedIfMissing);
     if (handle === undefined) return undefined;
-    if ((await handle.stat()).isFile()) return new NodeFile(name, handle);
+    if ((await handle.stat()).isFile()) return new NodeFile(folder, name, handle);
     await handle.close();
     return undefined;
   }
 
   async size(): Promise<number> {
     return (await this.#handle.stat()).size;
+  }
+
+  async identity(): Promise<string> {
+    const { size, mtimeNs } = await this.#handle.stat({ bigint: true });
+    return `${this.#path} ${size} ${mtimeNs}`;
   }
 
   async read(start: number, end: number, signal?: AbortSignal): Promise<Uint8Array> {

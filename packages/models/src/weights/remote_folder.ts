@@ -9,7 +9,7 @@ import { HttpFile } from './http_file.ts';
 import type { HttpFileOptions, OpenedFile } from './http_file.ts';
 import type { FileFacts } from './http_headers.ts';
 import type { HttpOptions } from './http_request.ts';
-import type { Folder } from './source.ts';
+import type { Folder, KeptIn } from './source.ts';
 import { StreamedFile } from './streamed_file.ts';
 import type { DownloadProgress } from './traffic.ts';
 import { Traffic } from './traffic.ts';
@@ -82,8 +82,13 @@ export class RemoteFolder implements Folder {
     return file === undefined ? undefined : new TextDecoder().decode(await this.#traffic.track(file.readAll(signal)));
   }
 
+  get kept(): KeptIn | undefined {
+    const { cache } = this.#options;
+    return cache === undefined ? undefined : { cache, source: this.#place.source };
+  }
+
   /** @throws StorageQuotaError if the cache has less room than the files need */
-  async beginStreaming(signal?: AbortSignal): Promise<void> {
+  async beginStreaming(signal?: AbortSignal): Promise<number> {
     const files = await this.#opened();
     const sizes = await Promise.all(files.map((file) => file.size()));
     const missing = await Promise.all(files.map((file) => file.countHeld()));
@@ -98,6 +103,7 @@ export class RemoteFolder implements Folder {
       );
     }
     this.#traffic.beginStreaming(sum(sizes));
+    return needed;
   }
 
   async endStreaming(signal?: AbortSignal): Promise<void> {
@@ -153,11 +159,12 @@ export class RemoteFolder implements Folder {
 
   #streamed(name: string, located: Located, facts: FileFacts, signal: AbortSignal, origin?: HttpFile): StreamedFile {
     const { cache } = this.#options;
-    const key = cache === undefined ? undefined : contentKey(facts, located.identity);
+    const key = contentKey(facts, located.identity);
     const about = { source: this.#place.source, file: name, size: facts.size };
     return new StreamedFile({
       name,
       facts,
+      content: key,
       traffic: this.#traffic,
       origin,
       openOrigin: () => this.#reopen(name, located.url, facts, signal),

@@ -1,4 +1,5 @@
 import type { BlockDtype, QuantizedRows } from '@mambalab/kernels';
+import type { Cache } from './cache.ts';
 
 /** Element types of the safetensors format, by the names that stand in its headers. */
 export type SourceDtype =
@@ -125,12 +126,23 @@ export interface ByteFile {
    * @throws WeightFormatError if the file holds fewer.
    */
   read(start: number, end: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** A text that is another one for another content; undefined where nothing tells contents apart. */
+  identity?(signal?: AbortSignal): Promise<string | undefined>;
+}
+
+/** Where a place keeps what it brought. */
+export interface KeptIn {
+  readonly cache: Cache;
+  /** What it is called in lists of what is stored. */
+  readonly source: string;
 }
 
 /** A flat place that holds a checkpoint's files. Names are relative, with `/` between parts. */
 export interface Folder {
   /** What the user called it (a path, a URL), for messages. */
   readonly label: string;
+  /** Where a place behind a network keeps its files. */
+  readonly kept?: KeptIn | undefined;
   /** The names of its files, where the place can tell. */
   list?(): Promise<readonly string[]>;
   /** The file of that name, or undefined where there is none. */
@@ -141,9 +153,10 @@ export interface Folder {
    * Says that most bytes of the files that were opened will be read now, in their order. A place behind a network then
    * fetches large parts, which several reads share.
    *
+   * @returns bytes that will be added to its cache
    * @throws StorageQuotaError if they are to be kept, and there is no room
    */
-  beginStreaming?(signal?: AbortSignal): Promise<void>;
+  beginStreaming?(signal?: AbortSignal): Promise<number>;
   /**
    * Says that all is read. What is kept for later is completed and checked.
    *

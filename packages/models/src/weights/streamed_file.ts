@@ -13,6 +13,8 @@ import { unlessAborted } from './traffic.ts';
 export interface StreamedFileParts {
   readonly name: string;
   readonly facts: FileFacts;
+  /** Names its content, where the server tells enough. */
+  readonly content: string | undefined;
   readonly traffic: Traffic;
   /** The file behind the network, where it is open already. */
   readonly origin: HttpFile | undefined;
@@ -48,6 +50,10 @@ export class StreamedFile implements ByteFile {
 
   size(): Promise<number> {
     return Promise.resolve(this.#size);
+  }
+
+  identity(): Promise<string | undefined> {
+    return Promise.resolve(this.#parts.content);
   }
 
   async read(start: number, end: number, signal?: AbortSignal): Promise<Uint8Array> {
