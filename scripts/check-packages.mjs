@@ -113,7 +113,6 @@ async function checkSizes() {
       splitting: true,
       format: 'esm',
       platform: 'browser',
-      external: ['url', 'module'],
       outdir: 'out',
       write: false,
       metafile: true,
