@@ -109,6 +109,8 @@ async function checkSizes() {
     const { outputFiles, metafile } = await build({
       stdin: { contents: code, resolveDir: join(cache, 'consumer') },
       bundle: true,
+      // The paths of our own tsconfig lead to the sources.
+      tsconfigRaw: {},
       minify: true,
       splitting: true,
       format: 'esm',
