@@ -75,7 +75,8 @@ async function bench(args) {
   await onGpu('the benchmark', ['packages/bench/dist/cli.js', ...args]);
 }
 
-function docs() {
+/** Writes the site to .cache/site: the reference from docstrings, then all pages; a dead link fails. `--base /name/` */
+function docs(args) {
   generateShaders();
   const entries = [
     'packages/kernels/src/index.ts',
@@ -85,8 +86,10 @@ function docs() {
     'packages/checkpoints/src/index.ts',
   ];
   const options =
-    '--tsconfig tsconfig.json --out docs/api --name mambalab --readme none --excludePrivate --excludeInternal';
+    '--tsconfig tsconfig.json --out docs/api --name API --readme none --excludePrivate --excludeInternal ' +
+    '--plugin typedoc-plugin-markdown --outputFileStrategy modules --entryFileName README --disableSources --logLevel Error';
   executeTool('typedoc', [...entries.flatMap((entry) => ['--entryPoints', entry]), ...options.split(' ')]);
+  executeTool('vitepress', ['build', 'docs', ...args]);
 }
 
 /** Starts a Node program so that Dawn finds an adapter. */
