@@ -9,6 +9,7 @@ const path = (relative: string): string => fileURLToPath(new URL(relative, impor
 const alias = [
   { find: /^@mambalab\/kernels\/reference$/, replacement: path('packages/kernels/reference/index.ts') },
   { find: /^@mambalab\/(\w+)$/, replacement: path('packages/$1/src/index.ts') },
+  { find: /^@mambalab\/models\/ai-sdk$/, replacement: path('packages/models/src/ai_sdk') },
   { find: /^@mambalab\/(\w+)\/([\w-]+)$/, replacement: path('packages/$1/src/$2') },
 ];
 

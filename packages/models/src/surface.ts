@@ -40,6 +40,15 @@ export { buildDecode, buildPrefill, buildSample } from './graph/build.ts';
 export type { BuildOptions, PrefillHead } from './graph/build.ts';
 export { cacheBytesPerToken, stateBytesOf, stateTensors } from './graph/names.ts';
 export type { CacheDtype, StateTensor } from './graph/names.ts';
+export type {
+  Awaitable,
+  LanguageModel,
+  ModelChatTemplate,
+  ModelSession,
+  ModelTokenizer,
+  TextOptions,
+  TextStream,
+} from './language_model.ts';
 export { createRandomModel } from './load_model.ts';
 export { paper } from './paper.ts';
 export type { CheckpointEntry, LoadOptions, LoadProgress, RandomModelOptions } from './load_model.ts';

@@ -15,6 +15,8 @@ import type { InspectFlags } from './inspect.ts';
 import { quantizationOptions } from './quantization_flags.ts';
 import { quality } from './quality.ts';
 import type { QualityFlags } from './quality.ts';
+import { serve } from './serve.ts';
+import type { ServeFlags } from './serve.ts';
 import { verify } from './verify.ts';
 import type { VerifyFlags } from './verify.ts';
 
@@ -108,6 +110,26 @@ program
   .option(...NO_CACHE)
   .addOption(dtype)
   .action((source: string, flags: ChatFlags) => chat(source, flags));
+
+program
+  .command('serve')
+  .description("answer requests of OpenAI's API over HTTP, until it is interrupted")
+  .argument('<source>', 'id on the Hugging Face hub, or path or URL of a model')
+  .option('-p, --port <number>', 'where to listen; 0 takes a free port', wholeNumber, 8080)
+  .option('--host <address>', 'address to listen at; others than this machine reach 0.0.0.0', '127.0.0.1')
+  .option('--token <text>', 'what requests must bear; better in the environment, as MAMBALAB_TOKEN')
+  .option('--cors <origins...>', 'origins whose pages may ask, or *')
+  .option('--name <name>', 'what requests call the model')
+  .option('--max-running <count>', 'requests that are served at the same time', wholeNumber, 64)
+  .option('--max-waiting <count>', 'requests that wait; further ones are refused', wholeNumber, 256)
+  .option('--timeout <seconds>', 'how long a request may take', positiveNumber, 600)
+  .option('--grace <seconds>', 'how long texts in progress may take at the end', positiveNumber, 10)
+  .option('--context-length <tokens>', 'upper bound for KV caches', wholeNumber)
+  .option('--json', 'log a JSON object a line')
+  .option(...REVISION)
+  .option(...NO_CACHE)
+  .addOption(dtype)
+  .action((source: string, flags: ServeFlags) => serve(source, flags));
 
 program
   .command('verify')
