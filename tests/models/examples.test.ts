@@ -86,6 +86,18 @@ describe('examples', () => {
     expect(first).not.toBe(second);
     expect(printed).toMatch(/\d+ bytes saved; restored, it writes the same: true\n$/);
   });
+
+  it('ai-sdk-next-route streams a text', async () => {
+    const file = join(root, 'examples/ai-sdk-next-route/app/api/chat/route.js');
+    const route = (await import(/* @vite-ignore */ pathToFileURL(file).href)) as Record<
+      'POST',
+      (request: Request) => Promise<Response>
+    >;
+    const body = JSON.stringify({ prompt: 'Who lives in the wood?' });
+    const response = await route.POST(new Request('http://localhost/api/chat', { method: 'POST', body }));
+    expect(response.headers.get('content-type')).toMatch(/^text\/plain/);
+    expect((await response.text()).length).toBeGreaterThan(10);
+  });
 });
 
 describe('blocks of the documentation that can run', () => {

@@ -1,8 +1,8 @@
-// A route of Next's app folder (route.mjs or route.ts): POST { "prompt": "..." } answers with the text as it is written.
+// A route of Next's app folder: POST { "prompt": "..." } answers with the text as it is written.
 import { streamText } from 'ai';
-import { model } from './model.mjs';
+import { model } from './model.js';
 
-// Dawn is a native module: the route runs in Node, and next.config names it in serverExternalPackages.
+// The model is on the GPU of the server, through Dawn, which needs Node.
 export const runtime = 'nodejs';
 
 export async function POST(request) {

@@ -3,8 +3,7 @@ import { loadModel } from '@mambalab/models';
 import { languageModel } from '@mambalab/models/ai-sdk';
 
 /** The shipped models have no chat template of their own, so conversations are written as transcripts. */
-const toPrompt = (messages) =>
-  `${messages.map(({ role, content }) => `${role}: ${content}`).join('\n')}\nassistant:`;
+const toPrompt = (messages) => `${messages.map(({ role, content }) => `${role}: ${content}`).join('\n')}\nassistant:`;
 
 let loaded;
 
