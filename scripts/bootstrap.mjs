@@ -26,7 +26,7 @@ function fingerprint() {
 }
 
 /** The command that starts pnpm: the one on PATH if it is new enough, otherwise one that npm fetches for this run. */
-function pnpmCommand() {
+export function pnpmCommand() {
   const shell = process.platform === 'win32';
   const { status, stdout } = spawnSync('pnpm', ['--version'], { cwd: root, encoding: 'utf8', shell });
   if (status === 0 && Number.parseInt(stdout, 10) >= pnpmMajor) return ['pnpm'];

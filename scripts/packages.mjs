@@ -28,12 +28,6 @@ export function buildPackages() {
   }
 }
 
-/** Checks each built package as its users will see it. */
-export function publintPackages() {
-  for (const name of order)
-    executeTool('publint', ['run', join(root, 'packages', name), '--pack', 'false', '--strict']);
-}
-
 /** The built files that a package's manifest promises. */
 function publishedFiles(folder) {
   const { exports = {}, bin = {} } = readJson(join(folder, 'package.json'));

@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { bootstrap } from './bootstrap.mjs';
-import { buildPackages, publintPackages } from './packages.mjs';
+import { checkPackages } from './check-packages.mjs';
+import { buildPackages } from './packages.mjs';
 import { gpuEnvironment } from './software-gpu.mjs';
 import { TaskError, execute, executeTool, isMain, main, root } from './workspace.mjs';
 
@@ -12,18 +13,16 @@ const tasks = { build, check, lint, test, fuzz, demo, page, bench, docs };
 const generateShaders = () =>
   execute('the shader generator', process.execPath, ['packages/kernels/tools/generate.mjs']);
 
-function build(args) {
-  const publint = args.includes('--publint');
+function build() {
   generateShaders();
   buildPackages();
-  if (publint) publintPackages();
 }
 
-function check() {
+async function check() {
   generateShaders();
   executeTool('typescript', ['-p', 'tsconfig.json'], { bin: 'tsc' });
   buildPackages();
-  publintPackages();
+  await checkPackages();
 }
 
 /** With --fix: mends what can be mended. */
@@ -52,7 +51,7 @@ async function demo(args) {
     args[0] === undefined || args[0].startsWith('-') ? ['Once upon a time there was a little princess who'] : [];
   // Greedy output of so small a model loops; a later option overrides an earlier one.
   const options = ['--max-tokens', '96', '--temperature', '0.7', '--seed', '1'];
-  build([]);
+  build();
   await onGpu('the demo', [
     'packages/models/dist/cli.js',
     'generate',
@@ -72,11 +71,12 @@ function page(args) {
 }
 
 async function bench(args) {
-  build([]);
+  build();
   await onGpu('the benchmark', ['packages/bench/dist/cli.js', ...args]);
 }
 
-function docs() {
+/** Writes the site to .cache/site: the reference from docstrings, then all pages; a dead link fails. `--base /name/` */
+function docs(args) {
   generateShaders();
   const entries = [
     'packages/kernels/src/index.ts',
@@ -86,8 +86,10 @@ function docs() {
     'packages/checkpoints/src/index.ts',
   ];
   const options =
-    '--tsconfig tsconfig.json --out docs/api --name mambalab --readme none --excludePrivate --excludeInternal';
+    '--tsconfig tsconfig.json --out docs/api --name API --readme none --excludePrivate --excludeInternal ' +
+    '--plugin typedoc-plugin-markdown --outputFileStrategy modules --entryFileName README --disableSources --logLevel Error';
   executeTool('typedoc', [...entries.flatMap((entry) => ['--entryPoints', entry]), ...options.split(' ')]);
+  executeTool('vitepress', ['build', 'docs', ...args]);
 }
 
 /** Starts a Node program so that Dawn finds an adapter. */

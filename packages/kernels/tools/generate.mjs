@@ -7,12 +7,14 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openChecker } from './check.mjs';
 import { linkVariant, reflect } from './link.mjs';
+import { renderCode, renderPieces, renderPrelude, sharedPieces } from './pieces.mjs';
 import { allVariants, isShared, parseDirectives, readShaders } from './shader-source.mjs';
 
 const tools = dirname(fileURLToPath(import.meta.url));
 const root = join(tools, '..', '..', '..');
 const out = join(tools, '..', 'src', 'generated');
 const stampFile = join(out, '.stamp');
+const PIECES = 'pieces';
 
 const shaders = readShaders(join(root, 'wgsl'));
 const hash = createHash('sha256');
@@ -40,7 +42,7 @@ async function generate() {
   const problems = [];
   for (const shader of shaders.filter(({ name }) => !isShared(name))) {
     try {
-      modules.set(shader.name, await moduleText(shader, sources, checker));
+      modules.set(shader.name, await linkModule(shader, sources, checker));
     } catch (error) {
       problems.push({ name: shader.name, message: error.message });
     }
@@ -49,9 +51,13 @@ async function generate() {
   // A module is replaced only when it changed and in one step, so that what runs meanwhile never finds it missing; the
   // shaders that are right are written even when another one fails.
   const failed = new Set(problems.map(({ name }) => name));
-  for (const [name, text] of modules) replaceFile(join(out, `${name}.ts`), text);
+  const shared = sharedPieces([...modules.values()].map(codesOf));
+  const piecesFile = join(out, `${PIECES}.ts`);
+  const kept = failed.size > 0 && existsSync(piecesFile) ? readFileSync(piecesFile, 'utf8') : '';
+  replaceFile(piecesFile, renderPieces(shared, kept));
+  for (const [name, module] of modules) replaceFile(join(out, `${name}.ts`), render({ name, shared, ...module }));
   for (const name of writtenModules()) {
-    if (!modules.has(name) && !failed.has(name)) rmSync(join(out, `${name}.ts`));
+    if (name !== PIECES && !modules.has(name) && !failed.has(name)) rmSync(join(out, `${name}.ts`));
   }
   if (problems.length > 0) {
     console.error(problems.map(({ message }) => message).join('\n\n'));
@@ -80,8 +86,8 @@ function writtenModules() {
     .map((file) => file.replace(/\.ts$/, ''));
 }
 
-/** The generated TypeScript of one shader, after linking, reflecting and compiling every variant. */
-async function moduleText(shader, sources, checker) {
+/** What the module of one shader says, after linking, reflecting and compiling every variant. */
+async function linkModule(shader, sources, checker) {
   const { axes, constants, requires: always, unroll } = parseDirectives(shader.name, shader.text);
   const variants = [];
   let shape;
@@ -109,15 +115,8 @@ async function moduleText(shader, sources, checker) {
     shape ??= { common, found };
     variants.push({ choices, code, scalars: found.bindings.map(({ scalar }) => scalar) });
   }
-  return render(
-    shader.name,
-    axes,
-    always,
-    constantDeclarations(shader.name, constants, variants),
-    shape.found,
-    variants,
-    unroll,
-  );
+  const declared = constantDeclarations(shader.name, constants, variants);
+  return { axes, requires: always, constants: declared, found: shape.found, variants, unroll };
 }
 
 function constantDeclarations(name, constants, variants) {
@@ -138,7 +137,11 @@ function union(names) {
   return names.length === 0 ? 'never' : names.map((name) => `'${name}'`).join(' | ');
 }
 
-function render(name, axes, requires, constants, found, variants, unroll) {
+function codesOf({ variants }) {
+  return variants.map(({ code }) => code);
+}
+
+function render({ name, shared, axes, requires, constants, found, variants, unroll }) {
   const depth = '../'.repeat(name.split('/').length);
   const identifier = name
     .split('/')
@@ -167,16 +170,16 @@ function render(name, axes, requires, constants, found, variants, unroll) {
     ...(unroll.length === 0 ? {} : { unroll }),
     requires,
     axes: Object.fromEntries(axes.map(({ axis, choices }) => [axis, choices])),
-    variants: variants.map(({ choices, code }) => ({ choices, code })),
+    variants: variants.map(({ choices }, at) => ({ choices, code: at })),
   };
-  const body = JSON.stringify(value, null, 1);
+  const body = JSON.stringify(value, null, 1).replace(/"code": (\d+)/g, (_, at) => renderCode(variants[at].code));
   const text =
     found.paramsBinding === undefined
       ? body.replace('\n "paramsSize"', '\n "paramsBinding": undefined,\n "paramsSize"')
       : body;
   return `// Written by packages/kernels/tools/generate.mjs from wgsl/${name}.wgsl. Do not edit.
 import type { Shader } from '${depth}core/shader.ts';
-
+${renderPrelude(codesOf({ variants }), shared, `${'../'.repeat(name.split('/').length - 1)}${PIECES}.ts`)}
 export const ${identifier}Shader: Shader<
   ${union(found.bindings.map((binding) => binding.name))},
   ${union(Object.keys(found.params))},

@@ -1,42 +1,36 @@
-import type { Model } from '@mambalab/models';
+import type { Model, Session } from '@mambalab/models';
 import { blockCounts } from '@mambalab/models';
 import { formatBytes, formatRate, formatTime } from './format.ts';
-import type { Rows } from './page.ts';
+import type { Run } from './run.ts';
+import { memoryOfText, ratesOf } from './run.ts';
 
-/** What the page knows of the text in the making. Times are of `performance.now()`. */
-export interface Run {
-  readonly promptTokens: number;
-  readonly started: number;
-  writtenTokens: number;
-  firstToken: number | undefined;
-  lastToken: number | undefined;
-}
+/** Rows of a description list: what, and how much. */
+export type Rows = readonly (readonly [term: string, description: string])[];
 
 export function speedRows(run: Run | undefined): Rows {
-  const { promptTokens = 0, writtenTokens = 0, started = 0, firstToken, lastToken } = run ?? {};
-  const firstTokenMs = (firstToken ?? NaN) - started;
-  const decodeMs = (lastToken ?? NaN) - (firstToken ?? NaN);
+  const { firstTokenMs, tokensPerSecond } =
+    run === undefined ? { firstTokenMs: NaN, tokensPerSecond: NaN } : ratesOf(run);
   return [
-    ['Prompt', run === undefined ? '–' : `${promptTokens} tokens`],
-    ['Time to first token', firstToken === undefined ? '–' : formatTime(firstTokenMs)],
-    ['Written', run === undefined ? '–' : `${writtenTokens} tokens`],
-    ['Writing at', formatRate(((writtenTokens - 1) / decodeMs) * 1000)],
+    ['Prompt', run === undefined ? '–' : `${run.promptTokens} tokens`],
+    ['Time to first token', Number.isNaN(firstTokenMs) ? '–' : formatTime(firstTokenMs)],
+    ['Written', run === undefined ? '–' : `${run.writtenTokens} tokens`],
+    ['Writing at', formatRate(tokensPerSecond)],
   ];
 }
 
 /** The state is the same after the first token and after the last; only attention's cache grows. */
-export function memoryRows(model: Model | undefined, tokens: number): Rows {
+export function memoryRows(model: Model | undefined, session: Session | undefined, tokens: number): Rows {
   if (model === undefined) return ['Weights', 'State (constant)', 'KV cache', 'Scratch'].map((term) => [term, '–']);
-  const { weightsBytes, stateBytes, kvBytesPerToken, kvBytes, scratchBytes } = model.memory();
+  const { weightsBytes, stateBytes, kvBytesPerToken, scratchBytes } = model.memory();
   const rows: [string, string][] = [
     ['Weights', formatBytes(weightsBytes)],
     ['State (constant)', stateBytes === 0 ? '–' : formatBytes(stateBytes)],
   ];
   if (kvBytesPerToken > 0) {
     rows.push(['KV cache per token', formatBytes(kvBytesPerToken)]);
-    rows.push([`KV cache of ${tokens} tokens`, formatBytes(kvBytesPerToken * tokens)]);
-    rows.push(['KV cache allocated', formatBytes(kvBytes)]);
+    rows.push([`KV cache of ${tokens} tokens`, formatBytes(memoryOfText(model, tokens).cache)]);
   }
+  rows.push(['This text, as allocated', formatBytes(session?.bytes ?? 0)]);
   rows.push(['Scratch', formatBytes(scratchBytes)]);
   return rows;
 }
