@@ -5,6 +5,7 @@ import type { Browser, BrowserContextOptions, Page } from 'playwright';
 import { chromium } from 'playwright';
 import { build } from 'vite';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { AnyReport } from '../../packages/bench/src/any_report.ts';
 import { reportHtml } from '../../packages/bench/src/report/html.ts';
 import { svgFiles } from '../../packages/bench/src/report/svg_files.ts';
 import { chromiumOptions } from '../support/chromium.ts';
@@ -13,13 +14,15 @@ const path = (relative: string): string => fileURLToPath(new URL(`../../${relati
 const folder = path('.cache/report');
 const file = `${folder}/report.html`;
 const screenshots = path('.cache/screenshots');
+/** A result that is committed. */
+function result(name: string): AnyReport {
+  return JSON.parse(readFileSync(path(`packages/bench/results/nvidia-h200/${name}.json`), 'utf8')) as AnyReport;
+}
+
 const reports = [
   { name: 'context </script> & more', report: contextReport() },
   { name: 'kernels', report: kernelReport([10, 11, 12]) },
-  {
-    name: 'models',
-    report: JSON.parse(readFileSync(path('packages/bench/results/nvidia-h200/models-native.json'), 'utf8')),
-  },
+  { name: 'models', report: result('batches-native') },
   { name: 'peers', report: peersReport() },
   {
     name: 'other',
@@ -30,6 +33,7 @@ const reports = [
       books: [{ entries: 8, accuracy: 0.975 }],
     },
   },
+  { name: 'recall', report: result('recall-training-shipped') },
 ];
 
 let browser: Browser;
@@ -88,6 +92,7 @@ const CHARTS = [
   '3-models-prefill',
   '4-peers-decode',
   '4-peers-prefill',
+  '6-recall-recall',
 ];
 
 it('draws every chart, shows what a mark stands for, and saves pictures', async () => {
@@ -129,8 +134,11 @@ it('tells everything in tables too, and what results of other commands hold', as
     expect(text).toContain('skipped: no time was left');
     expect(text).toContain('A <GPU> & "more"');
     expect(text).toContain('Weights are random.');
-    const books = page.locator('section').last().locator('table');
+    const books = page.locator('section').nth(4).locator('table');
     expect(await books.locator('tbody td').allTextContents()).toEqual(['8', '0.975']);
+    expect(text).toContain('Texts at the same time');
+    const recalled = page.locator('section').last().locator('tbody tr');
+    expect(await recalled.count()).toBe(32);
     expect(await page.title()).toBe('A report');
   });
 });

@@ -1,6 +1,7 @@
 import type { AnyReport } from '../any_report.ts';
-import { isContextReport, isKernelReport, isModelReport, isPeersReport } from '../any_report.ts';
+import { isContextReport, isKernelReport, isModelReport, isPeersReport, isRecallReport } from '../any_report.ts';
 import type { ArchitectureResult, ContextReport, SkippedArchitecture } from '../context/results.ts';
+import type { RecallReport } from '../evaluation/results.ts';
 import { formatBytes, formatChoices, formatNumber, formatPercent } from '../format.ts';
 import type { PeersReport } from '../peers/results.ts';
 import type { KernelReport, ModelReport } from '../results.ts';
@@ -19,8 +20,9 @@ const number = (title: string): Table['columns'][number] => ({ title, isNumber: 
 export function tablesOf(report: AnyReport): readonly Table[] {
   if (isContextReport(report)) return contextTables(report);
   if (isKernelReport(report)) return [kernelTable(report)];
-  if (isModelReport(report)) return [modelTable(report)];
+  if (isModelReport(report)) return [modelTable(report), batchTable(report)].filter(({ rows }) => rows.length > 0);
   if (isPeersReport(report)) return [peersTable(report)];
+  if (isRecallReport(report)) return [recallTable(report)];
   return genericTables(report);
 }
 
@@ -158,6 +160,51 @@ function modelTable({ models }: ModelReport): Table {
   };
 }
 
+function batchTable({ models }: ModelReport): Table {
+  return {
+    title: 'Texts at the same time',
+    columns: [
+      text('model'),
+      ...['texts', 'together', 'tokens/s', 'each', 'ms a step', 'spread', 'states', 'cache'].map(number),
+    ],
+    rows: models.flatMap(({ name, batches = [] }) =>
+      batches.map((run) => [
+        name,
+        String(run.batch),
+        String(run.together),
+        formatNumber(run.tokensPerSecond),
+        formatNumber(run.tokensPerSecondEach),
+        formatNumber(run.millisecondsPerStep.median),
+        formatPercent(100 * run.millisecondsPerStep.spread),
+        ...[run.stateBytes, run.cacheBytes].map(formatBytes),
+      ]),
+    ),
+  };
+}
+
+function recallTable({ models, unit }: RecallReport): Table {
+  return {
+    title: 'Every size',
+    columns: [
+      text('model'),
+      text('weights'),
+      ...[unit, 'questions', 'prompt', 'right', '+-', 'tokens right'].map(number),
+    ],
+    rows: models.flatMap(({ name, dtype, cells }) =>
+      cells.map((cell) => [
+        name,
+        dtype,
+        String(cell.size),
+        String(cell.questions),
+        cell.meanTokens.toFixed(0),
+        formatPercent(100 * cell.score),
+        cell.standardError === undefined ? '' : formatPercent(100 * cell.standardError),
+        cell.tokens === undefined ? '' : formatPercent(100 * cell.tokens),
+      ]),
+    ),
+  };
+}
+
 function peersTable({ engines }: PeersReport): Table {
   return {
     title: 'Every engine',
@@ -184,14 +231,14 @@ function peersTable({ engines }: PeersReport): Table {
   };
 }
 
-/** Of results that are not known here: every list of flat objects, by the path of its place. */
+/** Of results that are not known here: all flat objects of lists, a table for each path. */
 function genericTables(report: object): Table[] {
-  const tables: Table[] = [];
+  const lists = new Map<string, Record<string, unknown>[]>();
   const visit = (path: string, value: unknown): void => {
     if (Array.isArray(value)) {
       const objects = value.filter(isObject);
       if (objects.length > 0 && objects.length === value.length) {
-        tables.push(flatTable(path, objects));
+        lists.set(path, [...(lists.get(path) ?? []), ...objects]);
         for (const entry of objects) for (const [name, part] of Object.entries(entry)) visit(`${path}.${name}`, part);
       }
       return;
@@ -202,7 +249,7 @@ function genericTables(report: object): Table[] {
     }
   };
   visit('', report);
-  return tables.filter(({ columns }) => columns.length > 0);
+  return [...lists].map(([path, rows]) => flatTable(path, rows)).filter(({ columns }) => columns.length > 0);
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
