@@ -42,11 +42,15 @@ const concerns = ({ resolutionKind, resolutionOption }, modes) =>
 
 const describe = (name, problem) => `${name}: ${JSON.stringify(problem)}`;
 
-/** Manifest, modules and declarations; of checkpoints not the weights. */
+/** Manifest, modules, declarations, and what else `exports` names; of checkpoints not the weights. */
 function publishedFiles(name) {
+  const { exports } = readJson(join(folderOf(name), 'package.json'));
+  const paths = (value) => (typeof value === 'string' ? [value] : Object.values(value).flatMap(paths));
+  const others = paths(exports).filter((path) => !path.startsWith('./dist/') && !path.includes('*'));
   const dist = join(folderOf(name), 'dist');
   const built = readdirSync(dist, { recursive: true }).filter((file) => /\.(?:js|d\.ts)$/.test(file));
-  return ['package.json', ...built.map((file) => join('dist', file).split('\\').join('/'))];
+  const inDist = built.map((file) => join('dist', file).split('\\').join('/'));
+  return ['package.json', ...others.map((path) => path.slice(2)), ...inDist];
 }
 
 // What a user's compiler must find: one name of every entry, used as its type says.
@@ -98,7 +102,7 @@ function checkConsumers() {
  * zip files) is not counted. All kernels' shaders are in the first.
  */
 const budgets = [
-  { label: 'loadModel with every kernel', code: `export { loadModel } from '@mambalab/models';`, kilobytes: 265 },
+  { label: 'loadModel with every kernel', code: `export { loadModel } from '@mambalab/models';`, kilobytes: 275 },
   { label: 'one kernel', code: `export { rmsNorm } from '@mambalab/kernels';`, kilobytes: 6 },
 ];
 

@@ -282,7 +282,7 @@ it.runIf(isLong)('loads every shipped model, and compares their recall', async (
     expect((await written(page)).length).toBeGreaterThan(24);
   }
   await tab(page, 'Phone book');
-  await page.getByLabel('Mamba, shipped').check();
+  await page.getByRole('checkbox', { name: 'Mamba, shipped', exact: true }).check();
   await page.getByLabel('Longest book').selectOption('8 entries');
   await button(page, 'Ask for every entry');
   await page.waitForSelector('#recall-status:has-text("Every entry was asked for.")', { timeout: 280_000 });

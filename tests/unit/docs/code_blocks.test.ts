@@ -12,6 +12,7 @@ const context = `
 import type { Device as KernelDevice, HostTensor } from '@mambalab/kernels';
 import type { Model as LanguageModel, ModelSource, Session as TextSession } from '@mambalab/models';
 import type * as models from '@mambalab/models';
+import type { FlexibleSchema, ToolSet } from 'ai';
 declare global {
   const loadModel: typeof models.loadModel;
   const model: LanguageModel;
@@ -19,7 +20,12 @@ declare global {
   const session: TextSession;
   const source: ModelSource;
   const device: KernelDevice;
-  const signal: AbortSignal;
+  const signal: AbortSignal, abortSignal: AbortSignal;
+  const onProgress: (progress: models.LoadProgress) => void;
+  const messages: { role: 'user'; content: string }[];
+  const schema: FlexibleSchema<unknown>;
+  const tools: ToolSet;
+  const output: HTMLElement;
   const token: string;
   const folder: string;
   const x: HostTensor, dt: HostTensor, A: HostTensor, B: HostTensor, C: HostTensor;
