@@ -1,16 +1,16 @@
 import type { GenerationResult } from '../generation/generate.ts';
 import type { ChatMessage } from '../text/chat_template.ts';
-import { apiErrorOf } from './api_error.ts';
+import type { Answering, AnswerHead, ServedOrder } from './answering.ts';
+import { allParts, answer, partsOf, withUsage } from './answering.ts';
 import type { ChatPart } from './chat_writer.ts';
 import { ChatWriter } from './chat_writer.ts';
-import { EventStream, merge } from './event_stream.ts';
+import type { EventStream } from './event_stream.ts';
 import { readMessages } from './messages.ts';
 import type { Reasoning } from './reasoning.ts';
 import { reasoningOf } from './reasoning.ts';
-import type { ModelRegistry, RequestOptions, ServedModel } from './registry.ts';
-import { randomId, Tally } from './registry.ts';
+import type { ModelRegistry, RequestOptions } from './registry.ts';
+import { Tally } from './registry.ts';
 import { RequestReader } from './request_reader.ts';
-import type { TextOrder } from './sampling_fields.ts';
 import { optionsOf, readResponseFormat, readTextOrder } from './sampling_fields.ts';
 import type { ToolOrder } from './tools.ts';
 import { callFormat, readTools } from './tools.ts';
@@ -23,8 +23,7 @@ import type {
   FinishReason,
 } from './types.ts';
 
-interface ChatOrder extends TextOrder {
-  readonly served: ServedModel;
+interface ChatOrder extends ServedOrder {
   readonly messages: readonly ChatMessage[];
   readonly tools: ToolOrder | undefined;
   readonly logprobs: boolean;
@@ -62,15 +61,7 @@ export class ChatCompletions {
     request: ChatCompletionRequest,
     options: RequestOptions = {},
   ): Promise<ChatCompletion | EventStream<ChatCompletionChunk>> {
-    try {
-      options.signal?.throwIfAborted();
-      const order = this.#read(request);
-      const head = { id: randomId('chatcmpl-'), created: Math.floor(Date.now() / 1000), model: order.served.id };
-      if (order.stream) return await EventStream.open(chunksOf(order, head, options));
-      return await wholeOf(order, head, options);
-    } catch (error) {
-      throw apiErrorOf(error, options.signal);
-    }
+    return await answer(() => this.#read(request), CHATS, options);
   }
 
   #read(request: unknown): ChatOrder {
@@ -138,63 +129,49 @@ async function* writeAnswer(
     tally.written(choice, usage.completionTokens);
     tally.reasoning(choice, writer.reasoningTokens);
   };
-  let isWhole = false;
-  try {
-    for await (const piece of text) yield await writer.push(piece);
-    isWhole = true;
-  } finally {
-    // What was written until the reader left counts; a failure was told already.
-    if (!isWhole) await text.result.then(count, () => undefined);
-  }
-  const result = await text.result;
-  count(result);
-  yield writer.finish(result);
+  yield* partsOf(text, writer, count, (result) => writer.finish(result));
 }
 
-async function* partsOf(
-  order: ChatOrder,
-  tally: Tally,
-  { signal, onUsage }: RequestOptions,
-): AsyncGenerator<ChatPart, void> {
+async function* partsOfAll(order: ChatOrder, tally: Tally, options: RequestOptions): AsyncGenerator<ChatPart, void> {
   const reasoning = await reasoningOf(order.served.model, order.messages, order.options);
-  try {
-    yield* merge(Array.from({ length: order.n }, (_, choice) => writeAnswer(order, choice, reasoning, tally, signal)));
-  } finally {
-    onUsage?.(tally.usage(), order.served.id);
-  }
+  const write = (choice: number): AsyncGenerator<ChatPart, void> =>
+    writeAnswer(order, choice, reasoning, tally, options.signal);
+  yield* allParts(order, order.n, write, tally, options);
 }
 
-type Head = Pick<ChatCompletion, 'id' | 'created' | 'model'>;
-
-async function* chunksOf(
+function chunksOf(
   order: ChatOrder,
-  head: Head,
+  head: AnswerHead,
   options: RequestOptions,
 ): AsyncGenerator<ChatCompletionChunk, void> {
   const tally = new Tally();
-  const begun = new Set<number>();
   const chunk = (choices: ChatCompletionChunk['choices']): ChatCompletionChunk => ({
     ...head,
     object: 'chat.completion.chunk',
     choices,
     ...(order.includeUsage && { usage: null }),
   });
-  try {
-    for await (const { choice: index, delta, logprobs, finish } of partsOf(order, tally, options)) {
-      const common = { index, finish_reason: null };
-      if (!begun.has(index)) {
-        begun.add(index);
-        yield chunk([{ ...common, delta: { role: 'assistant', content: '' }, logprobs: null }]);
-      }
-      if (Object.keys(delta).length > 0 || logprobs.length > 0) {
-        const content = logprobs.length > 0 ? { content: [...logprobs], refusal: null } : null;
-        yield chunk([{ ...common, delta, logprobs: content }]);
-      }
-      if (finish !== undefined) yield chunk([{ index, delta: {}, logprobs: null, finish_reason: finish }]);
+  const last = (): ChatCompletionChunk | undefined =>
+    order.includeUsage ? { ...chunk([]), usage: tally.usage() } : undefined;
+  return withUsage(chunksOfParts(partsOfAll(order, tally, options), chunk), last, options);
+}
+
+async function* chunksOfParts(
+  parts: AsyncGenerator<ChatPart, void>,
+  chunk: (choices: ChatCompletionChunk['choices']) => ChatCompletionChunk,
+): AsyncGenerator<ChatCompletionChunk, void> {
+  const begun = new Set<number>();
+  for await (const { choice: index, delta, logprobs, finish } of parts) {
+    const common = { index, finish_reason: null };
+    if (!begun.has(index)) {
+      begun.add(index);
+      yield chunk([{ ...common, delta: { role: 'assistant', content: '' }, logprobs: null }]);
     }
-    if (order.includeUsage) yield { ...chunk([]), usage: tally.usage() };
-  } catch (error) {
-    throw apiErrorOf(error, options.signal);
+    if (Object.keys(delta).length > 0 || logprobs.length > 0) {
+      const content = logprobs.length > 0 ? { content: [...logprobs], refusal: null } : null;
+      yield chunk([{ ...common, delta, logprobs: content }]);
+    }
+    if (finish !== undefined) yield chunk([{ index, delta: {}, logprobs: null, finish_reason: finish }]);
   }
 }
 
@@ -233,10 +210,16 @@ class Answer {
   }
 }
 
-async function wholeOf(order: ChatOrder, head: Head, options: RequestOptions): Promise<ChatCompletion> {
+async function wholeOf(order: ChatOrder, head: AnswerHead, options: RequestOptions): Promise<ChatCompletion> {
   const tally = new Tally();
   const answers = Array.from({ length: order.n }, () => new Answer());
-  for await (const part of partsOf(order, tally, options)) answers[part.choice]?.add(part);
+  for await (const part of partsOfAll(order, tally, options)) answers[part.choice]?.add(part);
   const choices = answers.map((answer, index) => answer.choice(index, order.logprobs));
   return { ...head, object: 'chat.completion', choices, usage: tally.usage() };
 }
+
+const CHATS: Answering<ChatOrder, ChatCompletion, ChatCompletionChunk> = {
+  idPrefix: 'chatcmpl-',
+  whole: wholeOf,
+  chunks: chunksOf,
+};

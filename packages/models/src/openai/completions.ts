@@ -1,22 +1,20 @@
-import type { GenerationResult } from '../generation/generate.ts';
-import type { ModelSession, TextStream } from '../language_model.ts';
-import { apiErrorOf } from './api_error.ts';
+import type { ModelSession } from '../language_model.ts';
+import type { Answering, AnswerHead, ServedOrder } from './answering.ts';
+import { allParts, answer, partsOf, withUsage } from './answering.ts';
 import type { CompletionPart } from './completion_writer.ts';
 import { appendLogprobs, CompletionWriter, emptyLogprobs } from './completion_writer.ts';
-import { EventStream, merge } from './event_stream.ts';
+import type { EventStream } from './event_stream.ts';
 import { promptLogprobs } from './prompt_logprobs.ts';
 import type { ModelRegistry, RequestOptions, ServedModel } from './registry.ts';
-import { randomId, Tally } from './registry.ts';
+import { Tally } from './registry.ts';
 import { RequestReader } from './request_reader.ts';
-import type { TextOrder } from './sampling_fields.ts';
 import { isTokens, optionsOf, readResponseFormat, readTextOrder } from './sampling_fields.ts';
 import type { Completion, CompletionChunk, CompletionRequest } from './types.ts';
 
 /** A text to continue, as it was given. */
 type GivenPrompt = string | readonly number[];
 
-interface CompletionOrder extends TextOrder {
-  readonly served: ServedModel;
+interface CompletionOrder extends ServedOrder {
   readonly prompts: readonly GivenPrompt[];
   readonly echo: boolean;
   readonly maxTokens: number;
@@ -54,15 +52,7 @@ export class Completions {
     request: CompletionRequest,
     options: RequestOptions = {},
   ): Promise<Completion | EventStream<CompletionChunk>> {
-    try {
-      options.signal?.throwIfAborted();
-      const order = this.#read(request);
-      const head = { id: randomId('cmpl-'), created: Math.floor(Date.now() / 1000), model: order.served.id };
-      if (order.stream) return await EventStream.open(chunksOf(order, head, options));
-      return await wholeOf(order, head, options);
-    } catch (error) {
-      throw apiErrorOf(error, options.signal);
-    }
+    return await answer(() => this.#read(request), TEXTS, options);
   }
 
   #read(request: unknown): CompletionOrder {
@@ -153,52 +143,34 @@ async function* writeText(
       return;
     }
     const text = session?.generate(options) ?? model.generate(tokens, options);
-    yield* partsOf(text, writer, (result) => tally.written(choice, result.usage.completionTokens));
+    yield* partsOf(
+      text,
+      writer,
+      (result) => tally.written(choice, result.usage.completionTokens),
+      (result) => writer.finish(result.finishReason === 'length' ? 'length' : 'stop'),
+    );
   } finally {
     session?.dispose();
   }
-}
-
-async function* partsOf(
-  text: TextStream,
-  writer: CompletionWriter,
-  count: (result: GenerationResult) => void,
-): AsyncGenerator<CompletionPart, void> {
-  let isWhole = false;
-  try {
-    for await (const piece of text) yield await writer.push(piece);
-    isWhole = true;
-  } finally {
-    // What was written until the reader left counts; a failure was told already.
-    if (!isWhole) await text.result.then(count, () => undefined);
-  }
-  const result = await text.result;
-  count(result);
-  yield writer.finish(result.finishReason === 'length' ? 'length' : 'stop');
 }
 
 async function textOf({ model }: ServedModel, prompt: GivenPrompt): Promise<string> {
   return typeof prompt === 'string' ? prompt : await model.tokenizer.decode(prompt, { skipSpecialTokens: true });
 }
 
-async function* allParts(
+function partsOfAll(
   order: CompletionOrder,
   tally: Tally,
-  { signal, onUsage }: RequestOptions,
+  options: RequestOptions,
 ): AsyncGenerator<CompletionPart, void> {
-  const count = order.prompts.length * order.n;
-  try {
-    yield* merge(Array.from({ length: count }, (_, choice) => writeText(order, choice, tally, signal)));
-  } finally {
-    onUsage?.(tally.usage(), order.served.id);
-  }
+  const write = (choice: number): AsyncGenerator<CompletionPart, void> =>
+    writeText(order, choice, tally, options.signal);
+  return allParts(order, order.prompts.length * order.n, write, tally, options);
 }
 
-type Head = Pick<Completion, 'id' | 'created' | 'model'>;
-
-async function* chunksOf(
+function chunksOf(
   order: CompletionOrder,
-  head: Head,
+  head: AnswerHead,
   options: RequestOptions,
 ): AsyncGenerator<CompletionChunk, void> {
   const tally = new Tally();
@@ -208,18 +180,22 @@ async function* chunksOf(
     choices,
     ...(order.includeUsage && { usage: null }),
   });
-  try {
-    for await (const { choice: index, text, logprobs = null, finish = null } of allParts(order, tally, options)) {
-      if (text === '' && logprobs === null && finish === null) continue;
-      yield chunk([{ index, text, logprobs, finish_reason: finish }]);
-    }
-    if (order.includeUsage) yield { ...chunk([]), usage: tally.usage() };
-  } catch (error) {
-    throw apiErrorOf(error, options.signal);
+  const last = (): CompletionChunk | undefined =>
+    order.includeUsage ? { ...chunk([]), usage: tally.usage() } : undefined;
+  return withUsage(chunksOfParts(partsOfAll(order, tally, options), chunk), last, options);
+}
+
+async function* chunksOfParts(
+  parts: AsyncGenerator<CompletionPart, void>,
+  chunk: (choices: CompletionChunk['choices']) => CompletionChunk,
+): AsyncGenerator<CompletionChunk, void> {
+  for await (const { choice: index, text, logprobs = null, finish = null } of parts) {
+    if (text === '' && logprobs === null && finish === null) continue;
+    yield chunk([{ index, text, logprobs, finish_reason: finish }]);
   }
 }
 
-async function wholeOf(order: CompletionOrder, head: Head, options: RequestOptions): Promise<Completion> {
+async function wholeOf(order: CompletionOrder, head: AnswerHead, options: RequestOptions): Promise<Completion> {
   const tally = new Tally();
   const choices = Array.from({ length: order.prompts.length * order.n }, (_, index): Completion['choices'][number] => ({
     index,
@@ -227,7 +203,7 @@ async function wholeOf(order: CompletionOrder, head: Head, options: RequestOptio
     logprobs: order.logprobs === undefined ? null : emptyLogprobs(),
     finish_reason: 'stop',
   }));
-  for await (const { choice: at, text, logprobs, finish } of allParts(order, tally, options)) {
+  for await (const { choice: at, text, logprobs, finish } of partsOfAll(order, tally, options)) {
     const choice = choices[at];
     if (choice === undefined) continue;
     choice.text += text;
@@ -236,3 +212,9 @@ async function wholeOf(order: CompletionOrder, head: Head, options: RequestOptio
   }
   return { ...head, object: 'text_completion', choices, usage: tally.usage() };
 }
+
+const TEXTS: Answering<CompletionOrder, Completion, CompletionChunk> = {
+  idPrefix: 'cmpl-',
+  whole: wholeOf,
+  chunks: chunksOf,
+};
