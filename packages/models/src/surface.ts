@@ -25,6 +25,7 @@ export { LogitComparison, measureQuality, textChunks } from './generation/qualit
 export type { Quality, QualityOptions } from './generation/quality.ts';
 export { ModelRuntime } from './generation/runtime.ts';
 export type { RuntimeSettings } from './generation/runtime.ts';
+export { logprobOf } from './generation/score.ts';
 export type { EmbedTextsOptions, Score } from './generation/score.ts';
 export { Sequence } from './generation/sequence.ts';
 export { Session } from './generation/session.ts';

@@ -1,5 +1,6 @@
-import { ArgumentError, ContextLengthError, IntegrityError } from '@mambalab/kernels';
+import { ArgumentError, ContextLengthError } from '@mambalab/kernels';
 import type { Model, Session, Tokenizer } from '@mambalab/models';
+import { logprobOf } from '@mambalab/models';
 
 /** Tokens, and what follows them. */
 export interface ScoreRequest {
@@ -30,9 +31,10 @@ export interface ScoringModel {
 }
 
 /**
- * A model that scores continuations and writes answers. What is asked together shares its beginning: the tokens that all contexts have in common are
- * processed once, and continuations that differ in their last token alone are read from the same logits. Memory does not
- * grow with the number of requests, nor with the length of a continuation that is asked for by itself.
+ * A model that scores continuations and writes answers. What is asked together shares its beginning: the tokens that all
+ * contexts have in common are processed once, and continuations that differ in their last token alone are read from the
+ * same logits. Memory does not grow with the number of requests, nor with the length of a continuation that is asked for
+ * by itself.
  */
 export class AskedModel implements ScoringModel {
   readonly #model: Model;
@@ -160,17 +162,9 @@ class Reader {
   }
 
   read(logits: Float32Array): void {
-    const token = this.#tokens[this.#matches.length] ?? 0;
-    let largest = 0;
-    for (let i = 1; i < logits.length; i++) if ((logits[i] ?? NaN) > (logits[largest] ?? NaN)) largest = i;
-    const offset = logits[largest] ?? NaN;
-    let mass = 0;
-    for (let i = 0; i < logits.length; i++) mass += Math.exp((logits[i] ?? NaN) - offset);
-    if (Number.isNaN(mass)) {
-      throw new IntegrityError('The logits of the model are not numbers.', 'Verify the checkpoint.');
-    }
-    this.#logprob += (logits[token] ?? NaN) - offset - Math.log(mass);
-    this.#matches.push(largest === token);
+    const { logprob, isLargest } = logprobOf(logits, this.#tokens[this.#matches.length] ?? 0);
+    this.#logprob += logprob;
+    this.#matches.push(isLargest);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { GeneratedPiece, GenerationResult } from './generate.ts';
+import { readableText } from './readable_text.ts';
 import type { GenerationSetup } from './run_generation.ts';
 import { Progress, runGeneration } from './run_generation.ts';
 
@@ -48,20 +49,7 @@ export class Generation implements AsyncIterable<GeneratedPiece> {
 
   /** The text as a stream of strings, one a token. A token is written when it is asked for. */
   toReadableStream(): ReadableStream<string> {
-    const pieces = this[Symbol.asyncIterator]();
-    return new ReadableStream<string>(
-      {
-        async pull(controller): Promise<void> {
-          const { value, done } = await pieces.next();
-          if (done === true) controller.close();
-          else controller.enqueue(value.text);
-        },
-        async cancel(): Promise<void> {
-          await pieces.return();
-        },
-      },
-      { highWaterMark: 0 },
-    );
+    return readableText(this[Symbol.asyncIterator]());
   }
 
   async #drain(): Promise<GenerationResult> {

@@ -74,8 +74,15 @@ export function checkEmbedOptions({ pooling = 'mean' }: EmbedTextsOptions): void
   throw new ArgumentError(`'pooling' is '${String(pooling)}'.`, "Give 'mean' or 'last'.");
 }
 
-/** log softmax(logits)[token], in float64, and whether the token is the first of the largest. */
-function logprobOf(logits: Float32Array, token: number): { readonly logprob: number; readonly isLargest: boolean } {
+/**
+ * log softmax(logits)[token] of (V) logits, in float64, and whether the token is the first of the largest.
+ *
+ * @throws IntegrityError for logits that are not numbers
+ */
+export function logprobOf(
+  logits: Float32Array,
+  token: number,
+): { readonly logprob: number; readonly isLargest: boolean } {
   let largest = 0;
   for (let i = 1; i < logits.length; i++) if ((logits[i] ?? NaN) > (logits[largest] ?? NaN)) largest = i;
   const offset = logits[largest] ?? NaN;

@@ -1,5 +1,6 @@
 import type { LanguageModel } from '../language_model.ts';
 import type { LoadOptions, LoadProgress } from '../load_model.ts';
+import { unlessAborted } from '../weights/traffic.ts';
 
 /** Loads a model from a source, as `loadModel` does. */
 export type ModelLoader = (source: never, options: LoadOptions) => Promise<LanguageModel & Recoverable>;
@@ -55,7 +56,8 @@ export class ModelShelf {
       );
     };
     try {
-      return { model: await orAborted(shelved.loading, signal), release };
+      signal.throwIfAborted();
+      return { model: await unlessAborted(shelved.loading, signal), release };
     } catch (error) {
       release();
       throw error;
@@ -85,14 +87,4 @@ export class ModelShelf {
 function keyOf(source: unknown, options: object): unknown {
   const isNamed = typeof source === 'string' || (typeof source === 'object' && source !== null && 'url' in source);
   return isNamed ? JSON.stringify([source, options]) : Symbol('files');
-}
-
-/** What `promise` gives, unless the signal aborts before. */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  return await new Promise((resolve, reject) => {
-    const abort = (): void => reject(signal.reason as unknown);
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

@@ -1,4 +1,5 @@
 import type { GeneratedPiece, GenerationResult } from '../generation/generate.ts';
+import { readableText } from '../generation/readable_text.ts';
 import type { TextStream } from '../language_model.ts';
 import type { Connection } from './connection.ts';
 
@@ -61,20 +62,7 @@ export class RemoteText implements TextStream {
   }
 
   toReadableStream(): ReadableStream<string> {
-    const pieces = this[Symbol.asyncIterator]();
-    return new ReadableStream<string>(
-      {
-        async pull(controller): Promise<void> {
-          const { value, done } = await pieces.next();
-          if (done === true) controller.close();
-          else controller.enqueue(value.text);
-        },
-        async cancel(): Promise<void> {
-          await pieces.return();
-        },
-      },
-      { highWaterMark: 0 },
-    );
+    return readableText(this[Symbol.asyncIterator]());
   }
 
   async #next(reader: number): Promise<IteratorResult<GeneratedPiece, void>> {
