@@ -4,7 +4,6 @@ import type { Change, Comparison, Verdict } from '../compare/compare.ts';
 import { compareReports, DEFAULT_NOISE, isWorse } from '../compare/compare.ts';
 import { formatBytes, formatNumber } from '../format.ts';
 import { saveReport, UsageError } from './kernels_command.ts';
-import { readReport } from './read_report.ts';
 import type { Column } from './table.ts';
 import { formatHeader, formatRow } from './table.ts';
 
@@ -26,8 +25,8 @@ export function addCompareCommand(program: Command): void {
     .option('--all', 'also list what did not change')
     .option('--fail-if-slower', 'exit code 1 if anything is slower or larger')
     .option('--json <file>', 'also write the comparison to a file')
-    .action((before: string, after: string, options: CompareOptions) => {
-      if (!compareFiles(before, after, options)) process.exitCode = 1;
+    .action(async (before: string, after: string, options: CompareOptions) => {
+      if (!(await compareFiles(before, after, options))) process.exitCode = 1;
     });
 }
 
@@ -38,14 +37,16 @@ function parsePercent(text: string): number {
 }
 
 /** @returns false where it was asked to fail and something is worse */
-function compareFiles(before: string, after: string, options: CompareOptions): boolean {
-  const comparison = comparisonOf(before, after, options.noise / 100);
+async function compareFiles(before: string, after: string, options: CompareOptions): Promise<boolean> {
+  const comparison = await comparisonOf(before, after, options.noise / 100);
   for (const line of comparisonLines(comparison, options.all === true)) console.log(line);
   saveReport(options.json, comparison);
   return options.failIfSlower !== true || !comparison.changes.some(isWorse);
 }
 
-function comparisonOf(before: string, after: string, noise: number): Comparison {
+async function comparisonOf(before: string, after: string, noise: number): Promise<Comparison> {
+  // What checks results is loaded by the commands that read them only.
+  const { readReport } = await import('./read_report.ts');
   const reports = [readReport(before), readReport(after)] as const;
   try {
     return compareReports(...reports, noise);

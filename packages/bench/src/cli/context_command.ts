@@ -102,7 +102,7 @@ export async function benchContext(options: ContextCommandOptions): Promise<bool
       heater,
       signal: interrupt.signal,
       open: contextModels(device, {
-        dtype: readStorage(options.dtype),
+        dtype: options.dtype,
         contextLength: lengths[lengths.length - 1] ?? 1,
         seed: timed.seed,
       }),
@@ -140,14 +140,6 @@ function readScale({ preset, dtype, quick }: ContextCommandOptions, memory: numb
 
 const withLayersScale = (shape: FamilyShape, factor: number): FamilyShape =>
   factor === 1 ? shape : withLayers(shape, factor);
-
-const STORAGES = ['f32', 'f16', 'bf16', 'q8', 'q4'] as const;
-
-function readStorage(dtype: string): (typeof STORAGES)[number] {
-  const found = STORAGES.find((storage) => storage === dtype);
-  if (found === undefined) throw new UsageError(`There is no storage '${dtype}'. There are: ${STORAGES.join(', ')}.`);
-  return found;
-}
 
 function pointCells(name: string, kind: string, point: AnyPoint): string[] {
   const place = [name, kind, String(point.batch), String(point.context)];

@@ -1,5 +1,8 @@
 import { InvalidArgumentError, Option } from 'commander';
+import type { Storage } from '../storages.ts';
+import { STORAGES } from '../storages.ts';
 import type { CommonOptions } from './options.ts';
+import { positive } from './options.ts';
 
 export interface ContextCommandOptions extends CommonOptions {
   readonly preset: string;
@@ -8,7 +11,7 @@ export interface ContextCommandOptions extends CommonOptions {
   readonly batches?: readonly number[];
   readonly layersScale: number;
   readonly steps?: number;
-  readonly dtype: string;
+  readonly dtype: Storage;
   readonly minutes?: number;
   /** False after --no-ablation. */
   readonly ablation: boolean;
@@ -29,12 +32,6 @@ export function parseTokens(text: string): readonly number[] {
   return [...new Set(values)].sort((a, b) => a - b);
 }
 
-const parsePositive = (text: string): number => {
-  const value = Number(text);
-  if (!(value > 0)) throw new InvalidArgumentError('A number above 0 is expected.');
-  return value;
-};
-
 export const scaleOption = (scales: readonly string[]): Option =>
   new Option(
     '--preset <size>',
@@ -49,13 +46,11 @@ export const lengthsOption = (): Option =>
 export const batchesOption = (): Option =>
   new Option('--batches <numbers>', 'sequences decoded together, such as 1,8,32').argParser(parseTokens);
 export const layersScaleOption = (): Option =>
-  new Option('--layers-scale <factor>', 'share of the layers, at full width').argParser(parsePositive).default(1);
+  new Option('--layers-scale <factor>', 'share of the layers, at full width').argParser(positive).default(1);
 export const storageOption = (): Option =>
-  new Option('--dtype <dtype>', 'storage type of the weights')
-    .choices(['f32', 'f16', 'bf16', 'q8', 'q4'])
-    .default('f16');
+  new Option('--dtype <dtype>', 'storage type of the weights').choices(STORAGES).default('f16');
 export const minutesOption = (): Option =>
-  new Option('--minutes <number>', 'begin nothing new after so long').argParser(parsePositive);
+  new Option('--minutes <number>', 'begin nothing new after so long').argParser(positive);
 export const ablationOption = (): Option =>
   new Option('--no-ablation', 'leave out the shares of attention at fixed depth');
 export const prefillOption = (): Option => new Option('--no-prefill', 'leave out real prompts');

@@ -14,8 +14,9 @@ import { taskNamed, TASKS } from '../evaluation/tasks.ts';
 import { environmentLines } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
 import { describeNode } from './environment.ts';
-import { showProgress, untilInterrupted } from './interruption.ts';
+import { untilInterrupted } from './interrupt.ts';
 import { writeReport } from './kernels_command.ts';
+import { showProgress } from './progress.ts';
 
 export interface EvalOptions {
   readonly data: readonly string[];

@@ -18,11 +18,9 @@ import {
   shotsOption,
   weightsOption,
 } from './evaluation_options.ts';
+import { INTERRUPTED } from './interrupt.ts';
 import { jsonOption, togglesOption } from './options.ts';
 import type { PhonebookOptions } from './phonebook_command.ts';
-
-/** What a shell gives a program that Ctrl-C ended. */
-const INTERRUPTED = 130;
 
 /** The commands `phonebook` and `eval`. What runs models is loaded when one of them is called. */
 export function addEvaluationCommands(program: Command): void {

@@ -2,15 +2,15 @@ import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { requestDevice } from '@mambalab/kernels/node';
 import type { WeightDtype } from '@mambalab/models';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { environmentLines, formatBytes, formatNumber } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
 import type { LoadRun } from '../harness/measure_load.ts';
-import { PRESETS } from '../harness/presets.ts';
 import type { Environment } from '../results.ts';
+import { STORAGES } from '../storages.ts';
 import { describeNode } from './environment.ts';
 import { UsageError, writeReport } from './kernels_command.ts';
-import { jsonOption, togglesOption } from './options.ts';
+import { integer, jsonOption, togglesOption } from './options.ts';
 import type { Column } from './table.ts';
 import { formatHeader, formatRow } from './table.ts';
 
@@ -56,11 +56,9 @@ export function loadCommand(): Command {
     .addOption(new Option('--folder <path>', 'where the checkpoint of --preset goes'))
     .addOption(new Option('--cache <path>', 'folder in which weights are kept meanwhile').default(tmpdir()))
     .addOption(
-      new Option('--dtype <dtype>', 'storage type of the weights')
-        .choices(['auto', 'f32', 'f16', 'bf16', 'q8', 'q4'])
-        .default('auto'),
+      new Option('--dtype <dtype>', 'storage type of the weights').choices(['auto', ...STORAGES]).default('auto'),
     )
-    .addOption(new Option('--repeats <number>', 'loads of what was kept').argParser(count).default(2))
+    .addOption(new Option('--repeats <number>', 'loads of what was kept').argParser(integer).default(2))
     .addOption(togglesOption())
     .addOption(jsonOption())
     .action(async (source: string | undefined, flags: LoadFlags) => await benchLoad(source, flags));
@@ -74,8 +72,11 @@ async function benchLoad(given: string | undefined, flags: LoadFlags): Promise<v
   }
   // What reads and writes models is loaded by this command only.
   const { measureLoads } = await import('../harness/measure_load.ts');
-  const { writeRandomCheckpoint } = await import('../harness/random_checkpoint.ts');
-  if (preset !== undefined) await writeRandomCheckpoint(configOf(preset), source);
+  if (preset !== undefined) {
+    const { presetNamed } = await import('../harness/presets.ts');
+    const { writeRandomCheckpoint } = await import('../harness/random_checkpoint.ts');
+    await writeRandomCheckpoint(presetNamed(preset), source);
+  }
   await mkdir(cache, { recursive: true });
   const device = await requestDevice({ toggles });
   const environment = describeEnvironment(device, describeNode(toggles));
@@ -96,12 +97,6 @@ async function benchLoad(given: string | undefined, flags: LoadFlags): Promise<v
   writeReport(flags.json, report);
 }
 
-function configOf(preset: string): unknown {
-  const config = PRESETS[preset];
-  if (config !== undefined) return config;
-  throw new UsageError(`There is no preset '${preset}'; use one of: ${Object.keys(PRESETS).join(', ')}.`);
-}
-
 function cellsOf(run: LoadRun): string[] {
   return [
     run.kind,
@@ -114,10 +109,4 @@ function cellsOf(run: LoadRun): string[] {
     formatNumber(run.writingSeconds),
     formatNumber(run.compilingSeconds),
   ];
-}
-
-function count(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('A whole number above 0 is expected.');
-  return value;
 }

@@ -34,13 +34,13 @@ export interface LeaksOptions extends CommonOptions {
   readonly sessions: number;
 }
 
-const positive = (text: string): number => {
+export const positive = (text: string): number => {
   const value = Number(text);
   if (!(value > 0)) throw new InvalidArgumentError('A number above 0 is expected.');
   return value;
 };
 
-const integer = (text: string): number => {
+export const integer = (text: string): number => {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('A whole number above 0 is expected.');
   return value;

@@ -9,8 +9,9 @@ import type { RecallModel, RecallReport } from '../evaluation/results.ts';
 import { environmentLines, formatPercent } from '../format.ts';
 import { describeEnvironment } from '../harness/environment.ts';
 import { describeNode } from './environment.ts';
-import { showProgress, untilInterrupted } from './interruption.ts';
+import { untilInterrupted } from './interrupt.ts';
 import { UsageError, writeReport } from './kernels_command.ts';
+import { showProgress } from './progress.ts';
 import type { Column } from './table.ts';
 import { formatHeader, formatRow } from './table.ts';
 

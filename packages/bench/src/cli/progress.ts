@@ -41,3 +41,8 @@ export function describeStage(text: string, done: number, total: number): string
   const cells = total === 0 ? 0 : Math.round((BAR_CELLS * done) / total);
   return `[${'#'.repeat(cells)}${'.'.repeat(BAR_CELLS - cells)}] ${done} of ${total}: ${text}`;
 }
+
+/** One line that rewrites itself on a terminal, for what has no end in sight; nothing elsewhere, where it would fill a log. */
+export function showProgress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+}

@@ -2,7 +2,9 @@ import type { Device } from '@mambalab/kernels';
 import type { Model } from '@mambalab/models';
 import { createRandomModel, layerPattern, parameterCount, parseConfig, Sequence } from '@mambalab/models';
 import { FilledContext } from '@mambalab/models/testing';
+import { anyTokens, timeSteps, weightsReadBytes } from '../harness/decoding.ts';
 import type { DecodeRun } from '../harness/model_bench.ts';
+import type { Storage } from '../storages.ts';
 import type {
   ContextBytes,
   ContextModel,
@@ -13,7 +15,7 @@ import type {
 } from './model.ts';
 
 export interface ContextModelOptions {
-  readonly dtype: 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
+  readonly dtype: Storage;
   /** The longest context. */
   readonly contextLength: number;
   readonly seed: number;
@@ -60,13 +62,7 @@ class RandomContextModel implements ContextModel {
   }
 
   get weightsReadBytes(): number {
-    const { runtime, spec } = this.#model;
-    if (spec.tiedEmbeddings) return this.weightsBytes;
-    // One row of an embedding of its own is read; a large one may be several tensors.
-    const embedding = [...runtime.constants]
-      .filter(([name]) => name === 'embedding' || name.startsWith('embedding.'))
-      .reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
-    return this.weightsBytes - embedding;
+    return weightsReadBytes(this.#model);
   }
 
   get stateBytes(): number {
@@ -143,7 +139,7 @@ class RealSequence implements PromptSequence {
   async prefill(tokens: number): Promise<number> {
     this.#sequence.reset();
     this.#sequence.setSampling({ temperature: 0, seed: [0, 0] });
-    const prompt = Array.from({ length: tokens }, (_, index) => (index * 7919 + 13) % this.#vocabSize);
+    const prompt = anyTokens(this.#vocabSize, tokens);
     const started = performance.now();
     await this.#sequence.prefill(prompt);
     await this.#sequence.sampleFirst();
@@ -159,27 +155,6 @@ class RealSequence implements PromptSequence {
     this.#sequence.dispose();
     await freed(this.#device);
   }
-}
-
-/** Submits steps as far ahead as their results can be read, as real use does. */
-async function timeSteps(
-  source: { readonly freeSlots: number; step(): Promise<unknown> },
-  steps: number,
-): Promise<DecodeRun> {
-  let cpuMilliseconds = 0;
-  const pending: Promise<unknown>[] = [];
-  const started = performance.now();
-  for (let submitted = 0; submitted < steps;) {
-    while (submitted < steps && source.freeSlots > 0) {
-      const before = performance.now();
-      pending.push(source.step());
-      cpuMilliseconds += performance.now() - before;
-      submitted += 1;
-    }
-    await pending.shift();
-  }
-  await Promise.all(pending);
-  return { milliseconds: performance.now() - started, cpuMilliseconds };
 }
 
 /** Destroyed buffers are given back when the queue is empty, which the next allocation may need. */

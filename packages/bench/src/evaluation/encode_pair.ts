@@ -2,7 +2,7 @@ import type { Tokenizer } from '@mambalab/models';
 import type { ScoreRequest } from './asked_model.ts';
 
 /** What Python's `str.rstrip` removes. */
-// oxlint-disable-next-line no-control-regex
+// oxlint-disable-next-line no-control-regex -- control characters are what Python removes
 const TRAILING_SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/;
 
 /** Encodes texts for scoring as the lm-evaluation-harness does with models of Hugging Face. */

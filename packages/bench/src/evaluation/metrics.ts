@@ -83,7 +83,7 @@ export function textMetrics(scores: readonly TextScore[]): Metric[] {
 
 /** Words as the lm-evaluation-harness counts them: parts between runs of white space. */
 export function countWords(text: string): number {
-  // oxlint-disable-next-line no-control-regex
+  // oxlint-disable-next-line no-control-regex -- control characters divide words in Python
   return text.split(/[\s\x1c-\x1f\x85]+/).length;
 }
 

@@ -1,17 +1,16 @@
 import type { Device } from '@mambalab/kernels';
-import { ArgumentError } from '@mambalab/kernels';
 import type { GenerateOptions, Model } from '@mambalab/models';
-import { createRandomModel, Sequence, stateTensors, UnsupportedModelError } from '@mambalab/models';
+import { createRandomModel, Sequence, UnsupportedModelError } from '@mambalab/models';
 import { loadModel } from '@mambalab/models/node';
-import { unknownName } from '../near.ts';
+import { FilledContext } from '@mambalab/models/testing';
 import type { ModelMemory } from '../results.ts';
 import type { BatchRun, DecodeRun, DraftRun, MeasurableModel, ModelChoice, OpenModelOptions } from './model_bench.ts';
 import { longestTogether } from './model_bench.ts';
+import type { Storage } from '../storages.ts';
+import { STORAGES } from '../storages.ts';
 import { BatchMeter } from './batch_meter.ts';
-import { PRESETS } from './presets.ts';
-
-type Storage = 'f32' | 'f16' | 'bf16' | 'q8' | 'q4';
-const STORAGES: readonly Storage[] = ['f32', 'f16', 'bf16', 'q8', 'q4'];
+import { anyTokens, timeSteps, weightsReadBytes } from './decoding.ts';
+import { presetNamed, PRESETS } from './presets.ts';
 
 /** Opens a model, or a shape with random weights, for measuring. */
 export async function openModel(
@@ -51,10 +50,7 @@ async function open(
     const dtype = storage ?? 'auto';
     return { name: choice.source, model: await loadModel(choice.source, { device, dtype, contextLength }) };
   }
-  const config = PRESETS[choice.preset];
-  if (config === undefined) {
-    throw new ArgumentError(unknownName('preset', choice.preset, Object.keys(PRESETS)), 'Name one of them.');
-  }
+  const config = presetNamed(choice.preset);
   const dtype = storage ?? 'f16';
   const model = await createRandomModel(config, { device, dtype, contextLength });
   return { name: `${choice.preset} ${dtype}`, model };
@@ -101,14 +97,8 @@ class MeasuredModel implements MeasurableModel {
   get bytesPerToken(): number {
     const { kvBytesPerToken } = this.#model.memory();
     const { stateBytes } = this.#sequence.bytes();
-    const { spec, runtime } = this.#model;
-    // A large one may be several tensors.
-    const embedding = [...runtime.constants]
-      .filter(([name]) => name === 'embedding' || name.startsWith('embedding.'))
-      .reduce((sum, [, { byteLength }]) => sum + byteLength, 0);
-    // An embedding of its own gives one row; as the head it is read whole. States are read and written.
-    const weights = runtime.weightsBytes - (spec.tiedEmbeddings ? 0 : embedding);
-    return weights + 2 * stateBytes + kvBytesPerToken * this.#sequence.length;
+    // States are read and written.
+    return weightsReadBytes(this.#model) + 2 * stateBytes + kvBytesPerToken * this.#sequence.length;
   }
 
   async prefill(tokens: number): Promise<void> {
@@ -121,24 +111,11 @@ class MeasuredModel implements MeasurableModel {
   async decode(steps: number): Promise<DecodeRun> {
     const sequence = this.#sequence;
     await sequence.prepareSteps(steps);
-    let cpuMilliseconds = 0;
-    const pending: Promise<number>[] = [];
-    const started = performance.now();
-    for (let submitted = 0; submitted < steps;) {
-      while (submitted < steps && sequence.freeSlots > 0) {
-        const before = performance.now();
-        pending.push(sequence.step());
-        cpuMilliseconds += performance.now() - before;
-        submitted += 1;
-      }
-      await pending.shift();
-    }
-    await Promise.all(pending);
-    return { milliseconds: performance.now() - started, cpuMilliseconds };
+    return await timeSteps(sequence, steps);
   }
 
   async decodeTogether(batch: number, prompt: number, steps: number): Promise<BatchRun> {
-    const { spec, runtime, scheduler } = this.#model;
+    const { runtime, scheduler } = this.#model;
     const maxTokens = longestTogether(batch, steps);
     const meter = new BatchMeter(batch, steps, () => scheduler.batched);
     const texts = Array.from({ length: batch }, async (_, index) => {
@@ -150,14 +127,8 @@ class MeasuredModel implements MeasurableModel {
       meter.end();
     });
     await Promise.all(texts);
-    const capacity = runtime.capacityFor(prompt + maxTokens);
-    let [stateBytes, cacheBytes] = [0, 0];
-    for (const { kind, dtype, shape } of stateTensors(spec, batch, capacity, runtime.cacheDtype)) {
-      const bytes = shape.reduce((product, size) => product * size, dtype === 'f16' ? 2 : 4);
-      if (kind === 'cache') cacheBytes += bytes;
-      else stateBytes += bytes;
-    }
-    return { ...meter.result(), stateBytes, cacheBytes };
+    const { stateBytes, kvBytes } = FilledContext.bytesFor(runtime, { length: prompt, steps: maxTokens, batch });
+    return { ...meter.result(), stateBytes, cacheBytes: kvBytes };
   }
 
   async write(prompt: number, steps: number, isDrafted: boolean): Promise<DraftRun> {
@@ -173,8 +144,7 @@ class MeasuredModel implements MeasurableModel {
   }
 
   #tokens(length: number, start: number): number[] {
-    const { vocabSize } = this.#model.spec;
-    return Array.from({ length }, (_, index) => ((index + start) * 7919 + 13) % vocabSize);
+    return anyTokens(this.#model.spec.vocabSize, length, start);
   }
 
   /** A text of so many tokens, or any tokens where the model knows no text. */

@@ -1,4 +1,6 @@
+import { ArgumentError } from '@mambalab/kernels';
 import { paper } from '@mambalab/models';
+import { unknownName } from '../near.ts';
 
 /** Shapes of known models as configurations, for measuring with random weights. */
 export const PRESETS: Readonly<Record<string, unknown>> = {
@@ -51,6 +53,13 @@ export const PRESETS: Readonly<Record<string, unknown>> = {
   'paper-transformer-8b': paper.transformer8b,
   'paper-hybrid-8b': paper.hybrid8b,
 };
+
+/** @throws ArgumentError for a name that no preset has */
+export function presetNamed(name: string): unknown {
+  const config = PRESETS[name];
+  if (config !== undefined) return config;
+  throw new ArgumentError(unknownName('preset', name, Object.keys(PRESETS)), 'Name one of them.');
+}
 
 /** The published Mamba-2 models: heads of 64, state 128, one group, tied embeddings. */
 function mamba2(layers: number, hiddenSize: number, heads: number, vocabSize: number): unknown {
